@@ -1,0 +1,47 @@
+# The commands of this project. LAB_RELEASE=bookworm, LAB_PREFIX=… and LAB_SUBNET=… change the lab.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+# The virtual environment is complete when its stamp is newer than the requirements.
+.venv/complete: requirements.txt
+	@echo "Installing the Python requirements (once)"
+	@python3 -m venv --clear .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+.PHONY: demo
+demo: .venv/complete  ## bring up the whole stack in the lab, verify it and print its address
+	@lab/demo.sh
+
+.PHONY: down
+down: .venv/complete  ## remove every trace of the lab
+	@lab/down.sh
+
+.PHONY: lint
+lint: .venv/complete  ## all linters
+	yamllint --strict .
+	ruff check .
+	ruff format --check .
+	mypy collections/ansible_collections/nospof/stack/plugins
+	mypy roles/repmgr/files/dbguard.py demo/storefront/storefront
+	ansible-lint --offline
+
+.PHONY: unit
+unit: .venv/complete  ## the unit tests
+	pytest -q tests/unit
+
+.PHONY: test
+test: lint unit  ## everything: linters, unit tests, every role's scenario, the whole stack
+	pytest -v tests/scenarios
+
+.PHONY: lock
+lock: .venv/complete  ## pin the Python requirements anew
+	pip install --quiet pip-tools
+	pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.txt requirements.in

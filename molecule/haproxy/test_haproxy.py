@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import lab
+
+SHOP = "shop.nospof.test"
+HERE = Path(__file__).parent
+
+
+def until(condition, seconds=10):
+    """Wait for the condition and return what made it true."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.05)
+    return result
+
+
+class Browser(http.client.HTTPConnection):
+    """One connection to the LB, as a browser makes it: to an address, with the shop's name, trusting only our CA."""
+
+    def __init__(self, address):
+        super().__init__(address, timeout=20)
+        context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+        self.sock = context.wrap_socket(socket.create_connection((address, 443), timeout=20), server_hostname=SHOP)
+
+    def connect(self):
+        raise AssertionError("the LB closed the connection before its time")
+
+    def ask(self, method="GET", path="/", headers=()):
+        self.putrequest(method, path, skip_host=True)
+        for name, value in [("Host", SHOP), *headers]:
+            self.putheader(name, value)
+        if method == "POST":
+            self.putheader("Content-Length", "0")
+        self.endheaders()
+        response = self.getresponse()
+        return response, response.read()
+
+
+@pytest.fixture(scope="session")
+def visit(address):
+    """Return a function that makes one request on a connection of its own."""
+
+    def one(method="GET", path="/", headers=()):
+        browser = Browser(address["lb1"])
+        try:
+            return browser.ask(method, path, headers)
+        finally:
+            browser.close()
+
+    return one
+
+
+@contextmanager
+def visitors(visit, count=3, path="/"):
+    """Keep visiting; afterwards the list holds the status, or the error, and the seconds of every visit."""
+    results, stop = [], threading.Event()
+
+    def work():
+        while not stop.is_set():
+            begin = time.monotonic()
+            try:
+                outcome = visit(path=path)[0].status
+            except (OSError, http.client.HTTPException) as error:
+                outcome = repr(error)
+            results.append((outcome, time.monotonic() - begin))
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield results
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def outcomes(results):
+    return {outcome for outcome, _ in results}
+
+
+def names(visit, times):
+    return Counter(json.loads(visit()[1])["name"] for _ in range(times))
+
+
+def admin(host, command):
+    """Send a command to HAProxy's admin socket."""
+    program = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock');"
+        " s.sendall(sys.argv[1].encode() + b'\\n'); s.shutdown(1);"
+        " print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
+    )
+    return host.check_output("python3 -c %s %s", program, command)
+
+
+def status(host, backend, server):
+    rows = [line.split(",") for line in admin(host, "show stat").splitlines()]
+    head = rows[0]
+    return next(row[head.index("status")] for row in rows if row[:2] == [backend, server])
+
+
+def connect(host, port, extra=""):
+    """Connect to a port of the host's own and return what comes back."""
+    program = (
+        f"import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); print(s.recv(99).decode()){extra}"
+    )
+    return host.run("python3 -c %s", program)
+
+
+@pytest.fixture(autouse=True)
+def healthy(hosts):
+    """Start every test with both applications up."""
+    for name in ("app1", "app2"):
+        until(lambda name=name: status(hosts["lb1"], "shop", name) == "UP")
+
+
+def test_runs_on_three_hosts(hosts):
+    assert set(hosts) == {"lb1", "app1", "app2"}
+
+
+def test_requests_are_spread_over_both_applications(visit):
+    assert set(names(visit, 12)) == {"app1", "app2"}
+
+
+def test_plain_http_is_redirected(address):
+    connection = http.client.HTTPConnection(address["lb1"], 80, timeout=5)
+    connection.request("POST", "/cart?item=1&n=2", headers={"Host": f"{SHOP}:80"})
+    response = connection.getresponse()
+    assert (response.status, response.headers["Location"]) == (308, f"https://{SHOP}/cart?item=1&n=2")
+
+
+def test_browsers_are_told_to_stay_with_https(visit):
+    response, _ = visit()
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_old_tls_is_refused(address):
+    context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with socket.create_connection((address["lb1"], 443), timeout=5) as raw, pytest.raises(ssl.SSLError):
+        context.wrap_socket(raw, server_hostname=SHOP)
+
+
+def test_http2_is_offered(address):
+    context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection((address["lb1"], 443), timeout=5) as raw:
+        assert context.wrap_socket(raw, server_hostname=SHOP).selected_alpn_protocol() == "h2"
+
+
+def test_a_client_stays_with_its_server(visit):
+    response, body = visit()
+    cookie = response.headers["Set-Cookie"]
+    assert {"HttpOnly", "Secure", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
+    assert "app" not in cookie
+    headers = [("Cookie", cookie.split(";")[0])]
+    served = {json.loads(visit(headers=headers)[1])["name"] for _ in range(8)}
+    assert served == {json.loads(body)["name"]}
+
+
+def test_a_client_cannot_speak_for_the_stack(visit):
+    forged = [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.2"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-Host", "evil.test"),
+        ("Forwarded", "for=192.0.2.3"),
+        ("X-HA-LB", "forged"),
+        ("X_HA_LB", "forged"),
+        ("X-HA-WAF", "forged"),
+        ("X-Request-ID", "forged"),
+    ]
+    seen = json.loads(visit(headers=forged)[1])["headers"]
+    got = {name.lower(): value for name, value in seen}
+    assert len(got) == len(seen), "a header arrived twice"
+    assert "forged" not in got.values()
+    assert not {"x-forwarded-host", "forwarded", "x-ha-waf", "x_ha_lb"} & set(got)
+    assert got["x-forwarded-proto"] == "https"
+    assert not got["x-forwarded-for"].startswith("192.0.2.")
+    assert got["x-ha-lb"] == "lb1"
+    assert len(got["x-request-id"]) == 36
+
+
+def test_the_next_hop_wants_a_certificate(address):
+    context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+    with socket.create_connection((address["app1"], 9443), timeout=5) as raw, pytest.raises(ssl.SSLError):
+        # With TLS 1.3 the refusal arrives with the first read.
+        context.wrap_socket(raw, server_hostname="app1").recv(1)
+
+
+def test_statistics_are_for_the_host_itself(hosts, address):
+    fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8404%s').status)"
+    for path in ("/healthz", "/stats", "/metrics"):
+        assert hosts["lb1"].check_output("python3 -c %s", fetch % path) == "200"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address["lb1"], 8404), timeout=5)
+
+
+def test_a_killed_application_costs_no_get(visit, hosts):
+    with visitors(visit) as results:
+        until(lambda: len(results) > 50)
+        for _ in range(3):
+            hosts["app1"].check_output("systemctl kill --signal=KILL standin@app:app1")
+            seen = len(results)
+            until(lambda seen=seen: len(results) > seen + 50)
+    assert outcomes(results) == {200}
+
+
+def test_a_dead_host_costs_no_get(visit, hosts, address):
+    with visitors(visit, count=6, path="/slow") as results:  # so that some are waiting for app1's answer
+        until(lambda: len(results) > 20)
+        # To lb1 it is as if app1 were off: whatever it sends, nothing comes back.
+        hosts["app1"].check_output("ip route add blackhole %s", address["lb1"])
+        try:
+            until(lambda: status(hosts["lb1"], "shop", "app1") == "DOWN")
+            seen = len(results)
+            until(lambda: len(results) > seen + 20)
+        finally:
+            hosts["app1"].check_output("ip route del blackhole %s", address["lb1"])
+    assert outcomes(results) == {200}
+    assert max(seconds for _, seconds in results) < 4  # two until the silence is noticed, and one or two more attempts
+
+
+def test_a_post_is_never_sent_twice(visit):
+    def dropped():
+        found = {}
+        while len(found) < 2:
+            answer = json.loads(visit()[1])
+            found[answer["name"]] = answer["dropped"]
+        return sum(counts["POST"] for counts in found.values()), sum(counts["GET"] for counts in found.values())
+
+    posts, gets = dropped()
+    assert visit("POST", "/drop")[0].status == 502
+    assert dropped()[0] == posts + 1
+    assert visit("GET", "/drop")[0].status == 502
+    assert dropped()[1] > gets + 1
+
+
+def test_a_hung_application_is_taken_out(visit, hosts):
+    app1 = hosts["app1"]
+    app1.check_output("systemctl kill --signal=STOP standin@app:app1")
+    try:
+        until(lambda: status(hosts["lb1"], "shop", "app1") == "DOWN", 15)
+        assert set(names(visit, 8)) == {"app2"}
+    finally:
+        app1.check_output("systemctl kill --signal=CONT standin@app:app1")
+
+
+def test_reloads_lose_no_request_and_no_state(visit, hosts, address):
+    lb1 = hosts["lb1"]
+    admin(lb1, "set server shop/app1 state drain")
+    try:
+        patient = Browser(address["lb1"])
+        patient.ask()
+        with visitors(visit) as results:
+            lb1.check_output("systemctl reload haproxy")
+            assert patient.ask()[0].status == 200, "the old process must answer on the connections that it has"
+            for _ in range(10):
+                lb1.check_output("systemctl reload haproxy")
+                assert status(lb1, "shop", "app1").startswith("DRAIN")
+        assert outcomes(results) == {200}
+        assert set(names(visit, 4)) == {"app2"}
+    finally:
+        admin(lb1, "set server shop/app1 state ready")
+
+
+def test_a_restart_forgets_a_state_that_may_be_old(hosts):
+    lb1 = hosts["lb1"]
+    admin(lb1, "set server shop/app1 state maint")
+    lb1.check_output("systemctl reload haproxy")
+    assert status(lb1, "shop", "app1") == "MAINT"
+    lb1.check_output("systemctl restart haproxy")
+    assert status(lb1, "shop", "app1") != "MAINT"
+
+
+def test_a_crashed_haproxy_comes_back(visit, hosts):
+    for _ in range(6):  # systemd would give up after five
+        before = hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy")
+        hosts["lb1"].check_output("systemctl kill --signal=KILL haproxy")
+        until(
+            lambda before=before: (
+                hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy") not in {before, "0"}
+            )
+        )
+    until(lambda: answers(visit))
+
+
+def answers(visit):
+    try:
+        return visit()[0].status == 200
+    except OSError:
+        return False
+
+
+def converge(*arguments):
+    return lab.ansible(str(HERE / "converge.yml"), "--limit=lb1,app1,app2", "--tags=haproxy", *arguments)
+
+
+def test_a_bad_line_is_refused_and_the_old_configuration_serves(visit, hosts):
+    path = "/etc/haproxy/haproxy.cfg"
+    before = hosts["lb1"].file(path).sha256sum
+    done = converge("-e", json.dumps({"scenario_extra": ["nonsense here"]}))
+    assert done.returncode != 0
+    assert "unknown keyword 'nonsense'" in done.stdout + done.stderr
+    assert hosts["lb1"].file(path).sha256sum == before
+    assert visit()[0].status == 200
+
+
+def test_a_taken_port_is_found_before_the_port_is_lost(visit, hosts):
+    # The syntax is fine. HAProxy itself would stop listening for two seconds before it gives up on sshd's port.
+    path = "/etc/haproxy/haproxy.cfg"
+    before = hosts["lb1"].file(path).sha256sum
+    with visitors(visit, 1) as results:
+        done = converge("-e", json.dumps({"scenario_extra": ["bind :22"]}))
+    assert done.returncode != 0
+    assert "bind :22: Address already in use" in done.stdout + done.stderr
+    assert hosts["lb1"].file(path).sha256sum == before
+    assert outcomes(results) == {200}
+
+
+def test_the_next_run_mends_one_that_was_interrupted(hosts):
+    lb1 = hosts["lb1"]
+    lb1.check_output("touch /etc/haproxy/haproxy.cfg")  # written, and then no reload came
+    assert lb1.check_output("/usr/local/sbin/nospof-haproxy stale") == "/etc/haproxy/haproxy.cfg"
+    assert converge().returncode == 0
+    assert lb1.check_output("/usr/local/sbin/nospof-haproxy stale") == ""
+
+
+def test_a_reload_that_fails_says_so(visit, hosts):
+    lb1 = hosts["lb1"]
+    lb1.check_output("cp -p /etc/haproxy/haproxy.cfg /run/haproxy.cfg.good")
+    lb1.check_output("sed -i '/^frontend redirect/a bind 192.0.2.1:80' /etc/haproxy/haproxy.cfg")
+    try:
+        assert lb1.run("systemctl reload haproxy").rc != 0
+        assert visit()[0].status == 200
+    finally:
+        lb1.check_output("mv /run/haproxy.cfg.good /etc/haproxy/haproxy.cfg && systemctl reload haproxy")
+
+
+def test_a_new_certificate_takes_a_reload_only(hosts, address):
+    def serial():
+        browser = Browser(address["lb1"])
+        try:
+            return browser.sock.getpeercert()["serialNumber"]
+        finally:
+            browser.close()
+
+    before = serial()
+    pid = hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy")
+    hosts["lb1"].check_output("rm /etc/nospof/tls/public.crt")  # so that a new one is issued
+    done = lab.ansible(str(HERE / "converge.yml"), "--limit=lb1,app1,app2")
+    assert done.returncode == 0, done.stdout
+    assert serial() != before
+    assert hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy") == pid
+
+
+def test_check_mode_changes_nothing(hosts):
+    path = "/etc/haproxy/haproxy.cfg"
+    before = hosts["lb1"].file(path).sha256sum
+    done = converge("--check", "--diff", "-e", json.dumps({"haproxy_maxconn": 77}))
+    assert done.returncode == 0, done.stdout
+    assert "maxconn 77" in done.stdout
+    assert hosts["lb1"].file(path).sha256sum == before
+
+
+def test_database_connections_follow_the_primary(hosts):
+    app1, app2 = hosts["app1"], hosts["app2"]
+    assert connect(app1, 5432).stdout.strip() == "db1"
+    assert connect(app1, 5433).stdout.strip() == "db2"
+    # One connection is open across the switch and must be cut: it would wait for a primary that is none.
+    app1.check_output(
+        "systemd-run --unit=held --collect python3 -c %s",
+        "import socket; s = socket.create_connection(('127.0.0.1', 5432)); s.recv(99); s.recv(99)",
+    )
+    until(lambda: app1.run("ss -Htn state established dst 127.0.0.1 and dport = 5432").stdout != "")
+    try:
+        app1.check_output("echo standby > /run/standin-role")
+        app2.check_output("echo primary > /run/standin-role")
+        until(lambda: connect(app1, 5432).stdout.strip() == "db2", 3)
+        until(lambda: app1.run("systemctl is-active held").stdout.strip() == "inactive", 3)
+        until(lambda: connect(app1, 5433).stdout.strip() == "db1", 3)
+    finally:
+        app2.check_output("echo standby > /run/standin-role")
+        app1.check_output("echo primary > /run/standin-role")
+    until(lambda: connect(app1, 5432).stdout.strip() == "db1", 3)
+
+
+def test_reads_go_to_the_primary_when_no_replica_is_there(hosts):
+    app1, app2 = hosts["app1"], hosts["app2"]
+    until(lambda: connect(app1, 5433).stdout.strip() == "db2", 3)
+    app2.check_output("echo none > /run/standin-role")
+    try:
+        until(lambda: connect(app1, 5433).stdout.strip() == "db1", 3)
+    finally:
+        app2.check_output("echo standby > /run/standin-role")
+    until(lambda: connect(app1, 5433).stdout.strip() == "db2", 3)

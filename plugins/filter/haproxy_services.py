@@ -1,0 +1,91 @@
+"""Filter haproxy_services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import services
+
+DOCUMENTATION = """
+name: haproxy_services
+short_description: What HAProxy on a host has to offer, computed from the topology
+version_added: 0.1.0
+description:
+  - Returns the services of every tier that the host is in, each watching the tier beneath it, as the role
+    P(nospof.stack.haproxy#role) takes them.
+  - An LB routes to the WAFs, or to the applications where the stack has no WAF. A WAF routes to the applications.
+    An application host has an inbound service, and the way to the primary and to the replicas.
+  - Fails when a setting is missing or unknown, and names it.
+positional: _input, host, settings
+options:
+  _input:
+    description: The topology, as made by P(nospof.stack.topology#filter).
+    type: dict
+    required: true
+  host:
+    description: Inventory name of the host.
+    type: str
+    required: true
+  settings:
+    description: What the topology does not say.
+    type: dict
+    required: true
+    suboptions:
+      public_names:
+        description: Names of the shop, the canonical one first.
+        type: list
+        elements: str
+        required: true
+      app_health_path:
+        description: Path where the application answers 200 while it is alive. Needed wherever one is checked.
+        type: str
+      app_port:
+        description: Port of the application on its own host.
+        type: int
+        default: 8000
+      zone_preference:
+        description: V(local_first) makes the servers of other zones backups of those in the host's own zone.
+        type: str
+        choices: [balanced, local_first]
+        default: balanced
+      tls_dir:
+        description: Folder of the certificates on the host.
+        type: path
+        default: /etc/nospof/tls
+      internal_domain:
+        description: Domain of the hosts' names in their certificates.
+        type: str
+        default: nospof.internal
+      hsts_seconds:
+        description: How long a browser remembers to use only HTTPS, in seconds. V(0) sends no such header.
+        type: int
+        default: 31536000
+"""
+
+EXAMPLES = """
+- name: Configure HAProxy
+  ansible.builtin.include_role:
+    name: nospof.stack.haproxy
+  vars:
+    haproxy_services: "{{ ha_topology | nospof.stack.haproxy_services(inventory_hostname, settings) }}"
+    settings:
+      public_names: [shop.example.com]
+      app_health_path: /healthz
+"""
+
+RETURN = """
+_value:
+  description: Services with every optional key filled in; the role's argument C(haproxy_services) describes the keys.
+  type: list
+  elements: dict
+"""
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"haproxy_services": as_filter(services)}

@@ -1,0 +1,170 @@
+"""Everything that can be wrong with an inventory, found without touching a host."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
+from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError, lines, name_hosts
+from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
+    LONGEST_PREFIX,
+    VIP_EXAMPLE,
+    Topology,
+    VirtualIp,
+    read,
+)
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import Variables, kind, plain
+
+REQUIRED_TIERS = ("lb", "app", "db")
+REDUNDANT_TIERS = ("lb", "waf", "app", "db")
+ZONE_PREFERENCES = ("balanced", "local_first")
+
+
+def inventory_findings(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[str]:
+    """Return one line for each problem; none for a sound inventory.
+
+    :param specs: options of the roles' inputs by role; by default those of this collection's roles.
+    """
+    specs = role_specs() if specs is None else plain(specs)
+    if not isinstance(specs, dict) or not all(isinstance(options, dict) for options in specs.values()):
+        raise StackError("specs: expected a mapping of role names to their options; pass argument_specs.main.options")
+    variables = Variables(hostvars)
+    topology, findings = read(variables, groups)
+    hosts = list(topology["hosts"])
+    lb = topology["tiers"]["lb"]
+    if lb and not topology["virtual_ips"] and not variables.get(lb[0], "ha_virtual_ips"):
+        problem = "is not set or empty, so no address outlives the loss of an lb host"
+        findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
+    findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
+    findings += _check_names(variables, hosts)
+    findings += check_arguments(variables, hosts, specs)
+    return lines(variables.findings + findings, topology["tiers"])
+
+
+def check_tiers(topology: Topology) -> list[Finding]:
+    """Find tiers that one loss can stop, and voters that can't tell a majority."""
+    findings = []
+    hosts, tiers = topology["hosts"], topology["tiers"]
+    for tier in REDUNDANT_TIERS:
+        members = tiers[tier]
+        zones = {hosts[host]["zone"] for host in members}
+        if not members:
+            if tier in REQUIRED_TIERS:
+                findings.append(Finding(f"group {tier}", "has no host", "add at least two hosts in two zones"))
+        elif len(members) == 1:
+            problem = f"has only {members[0]}, so its loss stops the shop"
+            findings.append(Finding(f"group {tier}", problem, "add a second host in another zone"))
+        elif len(zones) == 1 and "" not in zones:
+            problem = f"all its {len(members)} hosts are in zone {zones.pop()}"
+            findings.append(Finding(f"group {tier}", problem, "spread them over two zones at least (ha_zone)"))
+    voters = len({*tiers["db"], *tiers["witness"]})
+    if len(tiers["db"]) > 1 and voters % 2 == 0:
+        problem = f"{voters} voters (hosts of db and witness together) can split into equal halves"
+        mend = "remove a witness" if len(tiers["db"]) % 2 else "add one witness host, best in a zone without db hosts"
+        findings.append(Finding("group witness", problem, mend))
+    return findings
+
+
+def check_addresses(topology: Topology) -> list[Finding]:
+    """Find addresses that hosts can't have together."""
+    findings = []
+    owners: dict[str, list[str]] = defaultdict(list)
+    families: dict[int, list[str]] = defaultdict(list)
+    for name, host in topology["hosts"].items():
+        if host["address"]:
+            owners[host["address"]].append(name)
+            families[6 if ":" in host["address"] else 4].append(name)
+    for address, names in owners.items():
+        if len(names) > 1:
+            mend = "give every host its own; a host in several groups keeps one inventory name"
+            findings.append(Finding(f"address {address}", f"is that of {name_hosts(names, {})}", mend))
+    if len(families) > 1:
+        problem = f"IPv4 on {name_hosts(families[4], {})} but IPv6 on {name_hosts(families[6], {})}"
+        findings.append(Finding("ha_address", problem, "give all hosts addresses of one family"))
+    return findings
+
+
+def check_virtual_ips(topology: Topology) -> list[Finding]:
+    """Find virtual IPs that the lb hosts can't hold."""
+    findings = []
+    vips = topology["virtual_ips"]
+    by_address: dict[str, int] = defaultdict(int)
+    by_router_id: dict[int, list[str]] = defaultdict(list)
+    for vip in vips:
+        by_address[vip["address"]] += 1
+        if vip["router_id"] is not None:
+            by_router_id[vip["router_id"]].append(vip["address"])
+        if by_address[vip["address"]] == 1:
+            findings += _check_virtual_ip(vip, topology)
+    for address, times in by_address.items():
+        if times > 1:
+            findings.append(Finding(f"virtual IP {address}", f"is listed {times} times", "list it once"))
+    for router_id, owners in by_router_id.items():
+        if len(owners) > 1:
+            mend = "give each its own, or leave router_id out to have one computed"
+            findings.append(Finding(f"router_id {router_id}", f"is that of {' and '.join(owners)}", mend))
+    return findings
+
+
+def _check_virtual_ip(vip: VirtualIp, topology: Topology) -> list[Finding]:
+    subject, hosts, lb = f"virtual IP {vip['address']}", topology["hosts"], topology["tiers"]["lb"]
+    problems = []
+    network = addresses.network(vip["address"], vip["prefix"])
+    addressed = {host: addresses.parse(hosts[host]["address"]) for host in lb if hosts[host]["address"]}
+    other_family = [host for host, address in addressed.items() if address.version != vip["family"]]
+    outside = [
+        host for host, address in addressed.items() if address.version == vip["family"] and address not in network
+    ]
+    owners = [name for name, host in hosts.items() if host["address"] == vip["address"]]
+    if other_family:
+        problem = f"is IPv{vip['family']}, unlike the address of {name_hosts(other_family, {})}"
+        problems.append((problem, "use one address family for the virtual IP and the lb hosts"))
+    if outside:
+        problem = f"its network {network} does not hold the address of {name_hosts(outside, {})}"
+        problems.append((problem, "choose a free address in the lb hosts' subnet, with that subnet's prefix length"))
+    if owners:
+        problems.append((f"is the address of {name_hosts(owners, {})}", "choose an address that no host has"))
+    if vip["prefix"] < LONGEST_PREFIX[vip["family"]] - 1:
+        if vip["address"] == str(network.network):
+            problems.append((f"is the network address of {network}", "choose a host's address in it"))
+        elif vip["address"] == str(network.broadcast):
+            problems.append((f"is the broadcast address of {network}", "choose a host's address in it"))
+    if vip["primary"] is not None and vip["primary"] not in lb:
+        problems.append((f"its primary {vip['primary']} is not in group lb", "name an lb host, or leave primary out"))
+    return [Finding(subject, problem, mend) for problem, mend in problems]
+
+
+def _check_names(variables: Variables, hosts: list[str]) -> list[Finding]:
+    findings = []
+    names = variables.shared(hosts, "ha_public_names")
+    mend = "list the shop's host names, like [shop.example.com]"
+    if not isinstance(names, list):
+        problem = "is not set" if names is None else f"is {kind(names)}, not a list"
+        findings.append(Finding("ha_public_names", problem, mend))
+    elif not names:
+        findings.append(Finding("ha_public_names", "is empty", mend))
+    else:
+        findings += [
+            Finding("ha_public_names", f"{name!r} is no valid host name", mend)
+            for name in names
+            if not addresses.is_host_name(name)
+        ]
+        doubles = {str(name) for name in names if names.count(name) > 1}
+        findings += [Finding("ha_public_names", f"{name} is listed twice", "list it once") for name in sorted(doubles)]
+    domain = variables.shared(hosts, "ha_internal_domain")
+    if domain is not None and not addresses.is_host_name(domain):
+        mend = "write it like nospof.internal"
+        findings.append(Finding("ha_internal_domain", f"{domain!r} is no valid domain name", mend))
+    for host in hosts:
+        preference = variables.get(host, "ha_zone_preference")
+        if preference is not None and preference not in ZONE_PREFERENCES:
+            problem, mend = f"{preference!r} is unknown", f"set it to {' or '.join(ZONE_PREFERENCES)}"
+            findings.append(Finding("ha_zone_preference", problem, mend, (host,)))
+    return findings

@@ -1,0 +1,104 @@
+"""Fixtures that reach the lab's nodes over SSH: a pytest plugin for the scenarios and the stack's tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parent.parent
+INVENTORY = ROOT / "inventories" / "lab"
+STATE = ROOT / ".lab" / os.environ.get("LAB_PREFIX", "nospof")
+
+
+def ansible(*arguments: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs against the lab and return what it did, whatever its exit code."""
+    command = [str(Path(sys.executable).with_name(program)), "-i", str(INVENTORY), *arguments]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def variable(host: str, expression: str) -> Any:
+    """Return the value of a Jinja expression as Ansible sees it for one host of the lab."""
+    done = ansible(
+        host, "-m", "ansible.builtin.debug", "-a", f"msg={{{{ ({expression}) | to_json }}}}", "-o", program="ansible"
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return json.loads(json.loads(done.stdout.split("=>", 1)[1])["msg"])
+
+
+@pytest.fixture(scope="session")
+def hosts() -> dict[str, Host]:
+    """Return the nodes of this scenario by name."""
+    config = STATE / "ssh_config"
+    known = re.findall(r"^Host (\w+)$", config.read_text(), re.MULTILINE)
+    limit = os.environ.get("LAB_LIMIT", "")
+    names = [name for name in known if not limit or name in limit.split(",")]
+    return {name: testinfra.get_host(f"ssh://{name}?ssh_config={config}&controlpersist=60") for name in names}
+
+
+@pytest.fixture(scope="session")
+def address() -> dict[str, str]:
+    """Return the address of every node of the lab by name."""
+    pairs = re.findall(r"^Host (\w+)\n +HostName (\S+)$", (STATE / "ssh_config").read_text(), re.MULTILINE)
+    return dict(pairs)
+
+
+def eventually(check: Callable[[], object], what: str, seconds: float = 90) -> None:
+    """Wait until a check is true; a check that raises is not true yet. The limit only ends a wait that is in vain."""
+    end = time.monotonic() + seconds
+    problem = ""
+    while time.monotonic() < end:
+        try:
+            if check():
+                return
+            problem = ""
+        except (AssertionError, RuntimeError) as error:
+            problem = f": {error}"
+        time.sleep(0.3)
+    raise AssertionError(f"within {seconds} s it never came true that {what}{problem}")
+
+
+def _engine(verb: str, node: str) -> None:
+    subprocess.run(["docker", verb, f"{STATE.name}-{node}"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def power_on(hosts: dict[str, Host]) -> Callable[[str], None]:
+    """Return a function that powers a node on and waits until it is reached."""
+
+    def on(node: str) -> None:
+        _engine("start", node)
+        eventually(lambda: hosts[node].run("true").rc == 0, f"{node} is reached over SSH")
+
+    return on
+
+
+@pytest.fixture
+def power_off(power_on: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Return a function that cuts a node's power; at the end every such node is on again."""
+    off: list[str] = []
+
+    def cut(node: str) -> None:
+        off.append(node)
+        _engine("kill", node)
+
+    yield cut
+    for node in off:
+        power_on(node)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.nospof.stack.plugins.filter.certificate_due import FilterModule
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+certificate_due = FilterModule().filters()["certificate_due"]
+
+NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
+NAMES = ["lb1", "LB1.nospof.internal", "10.77.0.11", "fd00:0::1"]
+
+
+def issue(subject, issuer, issuer_key, key, names=(), *, days=100, now=NOW):  # noqa: PLR0913 - what a certificate is made of
+    def name(text):
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([general(text) for text in names]), critical=False)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def general(text):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+KEY, OTHER_KEY, HOST_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+CA = issue("ca", "ca", KEY, KEY)
+IMPOSTOR = issue("ca", "ca", OTHER_KEY, OTHER_KEY)  # the same name, another key
+STRANGER = issue("stranger", "stranger", OTHER_KEY, OTHER_KEY)
+GOOD = issue("lb1", "ca", KEY, HOST_KEY, ["lb1", "lb1.nospof.internal", "10.77.0.11", "fd00::1"])
+
+
+@pytest.mark.parametrize(
+    ("pem", "names", "ca", "renew_days", "reason"),
+    [
+        (GOOD, NAMES, CA, 30, ""),
+        (GOOD, NAMES[::-1], CA, 100, ""),
+        (GOOD, NAMES, STRANGER + CA, 30, ""),
+        ("", NAMES, CA, 30, "missing"),
+        (" \n", NAMES, CA, 30, "missing"),
+        (None, NAMES, CA, 30, "missing"),
+        ("", NAMES, "", 30, "missing"),
+        ("text", NAMES, CA, 30, "unreadable"),
+        (GOOD.replace("M", "N", 3), NAMES, CA, 30, "unreadable"),
+        (GOOD, [*NAMES, "lb10", "lb2"], CA, 30, "names differ: lacks lb2, lb10"),
+        (GOOD, NAMES[:2], CA, 30, "names differ: should not have 10.77.0.11, fd00::1"),
+        (GOOD, [*NAMES[:3], "x"], CA, 30, "names differ: lacks x; should not have fd00::1"),
+        (issue("lb1", "ca", KEY, HOST_KEY), ["lb1"], CA, 30, "names differ: lacks lb1"),
+        (GOOD, NAMES, IMPOSTOR, 30, "not issued by this CA"),
+        (GOOD, NAMES, STRANGER, 30, "not issued by this CA"),
+        (GOOD, NAMES, "", 30, "not issued by this CA"),
+        (issue("lb1", "lb1", HOST_KEY, HOST_KEY, NAMES[:1]), NAMES[:1], CA, 30, "not issued by this CA"),
+        (GOOD, NAMES, CA, 101, "expires in 100 days"),
+    ],
+)
+def test_reasons(pem, names, ca, renew_days, reason):
+    assert certificate_due(pem, names, ca, renew_days, NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("days", "reason"),
+    [
+        (-2, "not valid before 2029-12-31 00:00 UTC"),
+        (70, ""),
+        (70.1, "expires in 29 days"),
+        (99.9, "expires in 0 days"),
+        (100, "expired 0 days ago"),
+        (103.5, "expired 3 days ago"),
+    ],
+)
+def test_time(days, reason):
+    assert certificate_due(GOOD, NAMES, CA, 30, NOW + dt.timedelta(days=days)) == reason
+
+
+def test_time_without_a_zone_is_utc_and_the_default_is_now():
+    assert certificate_due(GOOD, NAMES, CA, 30, NOW.replace(tzinfo=None)) == ""
+    today = dt.datetime.now(dt.UTC)
+    pem = issue("lb1", "ca", KEY, HOST_KEY, ["lb1"], days=10.5, now=today)
+    assert certificate_due(pem, ["lb1"], CA, 10) == ""
+    assert certificate_due(pem, ["lb1"], CA, 11) == "expires in 10 days"
+
+
+@pytest.mark.parametrize(
+    ("names", "ca", "renew_days", "text"),
+    [
+        ([], CA, 30, "names must be a list of at least one host name or address"),
+        ("lb1", CA, 30, "names must be a list of at least one host name or address"),
+        (None, CA, 30, "names must be a list of at least one host name or address"),
+        (["lb1"], "text", 30, "the CA certificate can't be read; pass its PEM text"),
+        (["lb1"], CA, -1, "renew_days must be a number of days from 0 on, got -1"),
+        (["lb1"], CA, "30", "renew_days must be a number of days from 0 on, got '30'"),
+        (["lb1"], CA, True, "renew_days must be a number of days from 0 on, got True"),
+    ],
+)
+def test_errors(names, ca, renew_days, text):
+    with pytest.raises(AnsibleFilterError) as error:
+        certificate_due(GOOD, names, ca, renew_days, NOW)
+    assert error.value.message == f"certificate_due: {text}"

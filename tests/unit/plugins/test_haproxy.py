@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.nospof.stack.plugins.filter.haproxy_checked import FilterModule as CheckedFilter
+from ansible_collections.nospof.stack.plugins.filter.haproxy_services import FilterModule as ServicesFilter
+from hypothesis import given
+from hypothesis import strategies as st
+
+haproxy_services = ServicesFilter().filters()["haproxy_services"]
+haproxy_checked = CheckedFilter().filters()["haproxy_checked"]
+
+SETTINGS = {"public_names": ["shop.nospof.test"], "app_health_path": "/healthz"}
+
+
+def make(hosts, vips=()):
+    """Return a topology from name -> "zone tier tier…"."""
+    found, tiers = {}, {tier: [] for tier in ("lb", "waf", "app", "db", "witness", "monitor")}
+    for number, (name, words) in enumerate(hosts.items(), 1):
+        zone, *members = words.split()
+        found[name] = {"address": f"10.77.{number // 250}.{number % 250 + 1}", "zone": zone, "tiers": members}
+        for tier in members:
+            tiers[tier].append(name)
+    zones = {}
+    for name, host in found.items():
+        zones.setdefault(host["zone"], []).append(name)
+    return {"hosts": found, "tiers": tiers, "zones": zones, "virtual_ips": [{"address": vip} for vip in vips]}
+
+
+STACK = {
+    "lb1": "a lb",
+    "lb2": "b lb",
+    "waf1": "a waf",
+    "waf2": "b waf",
+    "app1": "a app",
+    "app2": "b app",
+    "db1": "a db",
+    "db2": "b db",
+    "witness1": "c witness",
+}
+NO_WAF = {name: words for name, words in STACK.items() if "waf" not in words}
+ONE_SERVICE = {
+    "name": "shop",
+    "binds": [{"address": "*", "port": 80}],
+    "servers": [{"name": "app1", "address": "10.0.0.1", "port": 8000}],
+}
+
+
+def run(hosts, host, vips=(), **settings):
+    return {service["name"]: service for service in haproxy_services(make(hosts, vips), host, SETTINGS | settings)}
+
+
+def routes(service):
+    return [(server["name"], server["port"]) for server in service["servers"]]
+
+
+def test_lb_routes_to_the_wafs():
+    services = run(STACK, "lb1")
+    assert list(services) == ["redirect", "shop"]
+    assert routes(services["shop"]) == [("waf1", 8443), ("waf2", 8443)]
+    assert services["shop"]["check"]["path"] == "/.nospof/waf"
+    assert services["shop"]["cookie"] is None
+
+
+def test_lb_routes_to_the_applications_without_a_waf():
+    shop = run(NO_WAF, "lb1")["shop"]
+    assert routes(shop) == [("app1", 9443), ("app2", 9443)]
+    assert shop["check"]["path"] == "/healthz"
+    assert shop["cookie"]["name"] == "srv"
+
+
+def test_lb_replaces_what_the_client_says_about_itself():
+    shop = run(STACK, "lb2")["shop"]
+    assert shop["forwarded_for"]
+    assert shop["set_headers"]["X-HA-LB"] == "lb2"
+    assert set(shop["set_headers"]) == {"X-Forwarded-Proto", "X-HA-LB", "X-Request-ID"}
+    assert {"X-HA-WAF", "X-Forwarded-Host", "Forwarded"} <= set(shop["delete_headers"])
+
+
+def test_waf_routes_to_the_applications_from_its_own_host_only():
+    services = run(STACK, "waf1")
+    assert list(services) == ["apps"]
+    assert routes(services["apps"]) == [("app1", 9443), ("app2", 9443)]
+    assert services["apps"]["binds"] == [{"address": "127.0.0.1", "port": 8080, "tls": None}]
+
+
+def test_app_serves_its_own_application_to_those_with_a_certificate():
+    app = run(STACK, "app2", app_port=9000)["app"]
+    assert [(server["address"], server["port"]) for server in app["servers"]] == [("127.0.0.1", 9000)]
+    assert [bind["tls"]["client_ca"] for bind in app["binds"]] == ["/etc/nospof/tls/ca.crt"]
+
+
+def test_app_reaches_the_databases():
+    services = run(STACK, "app1")
+    primary, replica = services["db_primary"], services["db_replica"]
+    assert routes(primary) == routes(replica) == [("db1", 5432), ("db2", 5432)]
+    assert [service["check"]["path"] for service in (primary, replica)] == ["/primary", "/replica"]
+    assert {service["check"]["port"] for service in (primary, replica)} == {8008}
+    assert [service["binds"][0]["port"] for service in (primary, replica)] == [5432, 5433]
+    assert replica["fallback"] == "db_primary"
+    for service in (primary, replica):
+        assert service["shutdown_on_down"]
+        for server in service["servers"]:
+            assert server["tls"] is None, "PostgreSQL brings its own TLS"
+            assert server["check_tls"]["verify_name"] == f"{server['name']}.nospof.internal"
+
+
+@pytest.mark.parametrize(("host", "names"), [("db1", []), ("witness1", [])])
+def test_other_tiers_need_no_haproxy(host, names):
+    assert list(run(STACK, host)) == names
+
+
+def test_every_hop_checks_the_name_of_the_next():
+    for host, service in (("lb1", "shop"), ("waf1", "apps")):
+        for server in run(STACK, host, internal_domain="corp.test", tls_dir="/tls")[service]["servers"]:
+            assert server["tls"] == {
+                "ca": "/tls/ca.crt",
+                "certificate": "/tls/host.pem",
+                "verify_name": f"{server['name']}.corp.test",
+            }
+
+
+def test_cookies_are_the_same_everywhere_and_tell_no_names():
+    cookies = {host: [server["cookie"] for server in run(STACK, host)["apps"]["servers"]] for host in ("waf1", "waf2")}
+    assert cookies["waf1"] == cookies["waf2"]
+    assert len(set(cookies["waf1"])) == 2
+    assert not any("app" in cookie for cookie in cookies["waf1"])
+
+
+def test_colocated_tiers_are_united():
+    hosts = {"n1": "a lb waf app", "n2": "b lb waf app", "db1": "a db", "db2": "b db"}
+    assert list(run(hosts, "n1")) == ["redirect", "shop", "apps", "app", "db_primary", "db_replica"]
+
+
+@pytest.mark.parametrize(
+    ("host", "service", "backups"),
+    [
+        ("lb1", "shop", ["waf2"]),
+        ("waf2", "apps", ["app1"]),
+        ("app1", "db_replica", ["db2"]),
+        ("app1", "db_primary", []),
+    ],
+)
+def test_local_first_keeps_other_zones_as_backups(host, service, backups):
+    servers = run(STACK, host, zone_preference="local_first")[service]["servers"]
+    assert [server["name"] for server in servers if server["backup"]] == backups
+    assert not any(server["backup"] for server in run(STACK, host)[service]["servers"])
+
+
+def test_local_first_balances_when_the_own_zone_has_none():
+    hosts = STACK | {"lb3": "c lb"}
+    servers = run(hosts, "lb3", zone_preference="local_first")["shop"]["servers"]
+    assert not any(server["backup"] for server in servers)
+
+
+def test_ipv6_addresses_are_listened_on_where_there_are_any():
+    addresses = [bind["address"] for bind in run(STACK, "lb1", vips=["10.77.0.100", "fd00::100"])["shop"]["binds"]]
+    assert addresses == ["*", "::"]
+    assert [bind["address"] for bind in run(STACK, "lb1", vips=["10.77.0.100"])["shop"]["binds"]] == ["*"]
+
+
+def test_hsts_can_be_switched_off():
+    assert run(STACK, "lb1", hsts_seconds=60)["shop"]["response_headers"] == {"Strict-Transport-Security": "max-age=60"}
+    assert run(STACK, "lb1", hsts_seconds=0)["shop"]["response_headers"] == {}
+
+
+def test_the_input_is_left_alone():
+    topology, settings = make(STACK), deepcopy(SETTINGS)
+    before = deepcopy(topology)
+    haproxy_services(topology, "lb1", settings | {"zone_preference": "local_first"})
+    assert (topology, settings) == (before, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "settings: public_names is missing; list the names of the shop, the canonical one first"),
+        ({"public_names": []}, "public_names is missing"),
+        ({"public_names": "shop.test"}, "public_names is missing"),
+        ([], "settings: expected a mapping, got list"),
+        (
+            SETTINGS | {"app_prot": 1},
+            "settings: unknown key app_prot; known are public_names, app_health_path, app_port",
+        ),
+        (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),
+        (SETTINGS | {"app_health_path": "healthz"}, "app_health_path is healthz; let it start with /"),
+        ({"public_names": ["shop.test"]}, "settings: app_health_path is missing; name a path where the application"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        haproxy_services(make(STACK), "waf1", settings)
+    assert message in str(caught.value)
+
+
+def test_unset_settings_take_their_defaults():
+    assert run(STACK, "lb1", tls_dir=None)["shop"]["binds"][0]["tls"]["certificate"] == "/etc/nospof/tls/public.pem"
+
+
+def test_a_host_that_is_not_there_is_named():
+    with pytest.raises(AnsibleFilterError, match="lb9 is not in the topology; it has lb1, lb2"):
+        run(STACK, "lb9")
+
+
+def test_a_tier_without_hosts_is_named():
+    with pytest.raises(AnsibleFilterError, match="tier app has no hosts; add them to the group app"):
+        run({"lb1": "a lb"}, "lb1")
+
+
+def test_defaults_are_filled_in():
+    (service,) = haproxy_checked([ONE_SERVICE])
+    assert service["mode"] == "http"
+    assert service["check"] == {
+        "type": "tcp",
+        "path": None,
+        "host": None,
+        "port": None,
+        "inter": "2s",
+        "fastinter": None,
+        "downinter": None,
+        "rise": 2,
+        "fall": 3,
+    }
+    assert service["servers"][0]["backup"] is False
+    assert haproxy_checked([service]) == [service], "checking twice changes nothing"
+
+
+def test_no_services_are_fine():
+    assert haproxy_checked([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a b"}, "a b: the name is reserved or has other characters than letters, digits and _.:-"),
+        ({"name": "stats"}, "stats: the name is reserved"),
+        ({"mode": "udp"}, "shop: unknown mode udp; use http or tcp"),
+        ({"mode": "tcp", "cookie": {"name": "srv"}}, "shop: cookie needs mode http"),
+        ({"mode": "tcp", "retry_on": ["503"]}, "shop: retry_on needs mode http"),
+        ({"balance": "fastest"}, "shop: unknown balance fastest; use one of HAProxy's algorithms, such as roundrobin"),
+        ({"balance": "hdr"}, "shop: unknown balance hdr"),
+        ({"check": {"type": "ping"}}, "shop: unknown check type ping; use http, tcp or none"),
+        ({"check": {"type": "http"}}, "shop: an http check needs a path that starts with /"),
+        ({"binds": []}, "shop: no binds; say where it listens"),
+        ({"binds": [{"address": "eth0", "port": 80}]}, "shop: bind address eth0 is no IP address"),
+        ({"binds": [{"address": "*", "port": 0}]}, "shop: bind port 0 is not within 1 and 65535"),
+        ({"binds": [{"address": "*", "port": "80"}]}, "shop: bind port 80 is not within 1 and 65535"),
+        ({"binds": [{"address": "*", "port": 8404}]}, "shop: bind *:8404 clashes with HAProxy's own statistics"),
+        ({"binds": [{"address": "*", "port": 443, "tls": {}}]}, "shop: bind *:443 has tls without a certificate"),
+        ({"servers": []}, "shop: no servers; list at least one"),
+        ({"redirect_https": True}, "shop: a service that redirects to https has no servers"),
+        ({"servers": ONE_SERVICE["servers"] * 2}, "shop: the server app1 is listed twice"),
+        ({"servers": [{"name": "a b", "address": "10.0.0.1", "port": 1}]}, "shop: the server name a b has other"),
+        (
+            {"servers": [{"name": "app1", "address": "app1.test", "port": 8000}]},
+            "shop: server app1: address app1.test is no IP address",
+        ),
+        ({"servers": [{"name": "app1", "address": "10.0.0.1"}]}, "shop: server app1: port missing is not within"),
+        ({"cookie": {"name": "srv"}}, "shop: server app1: no cookie, though the service has one"),
+        ({"fallback": "other"}, "shop: fallback other is not another http service"),
+        ({"fallback": "shop"}, "shop: fallback shop is not another http service"),
+    ],
+)
+def test_bad_services_are_refused(change, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        haproxy_checked([ONE_SERVICE | change])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("services", "message"),
+    [
+        ("shop", "haproxy_services: expected a list of services, got str"),
+        (None, "haproxy_services: expected a list of services, got NoneType"),
+        (["shop"], "haproxy_services: entry 1 is not a mapping with a name; write it as - name: shop"),
+        ([ONE_SERVICE, {"binds": []}], "entry 2 is not a mapping with a name"),
+    ],
+)
+def test_what_is_no_list_of_services_is_refused(services, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        haproxy_checked(services)
+    assert message in str(caught.value)
+
+
+def bound(name, address, port=443):
+    return ONE_SERVICE | {"name": name, "binds": [{"address": address, "port": port}]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("*", "*", True),
+        ("*", "10.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("::", "fd00::1", True),
+        ("*", "::", False),
+        ("*", "fd00::1", False),
+        ("10.0.0.1", "10.0.0.2", False),
+    ],
+)
+def test_binds_that_clash_are_refused(one, other, clash):
+    services = [bound("first", one), bound("second", other)]
+    if clash:
+        with pytest.raises(AnsibleFilterError) as caught:
+            haproxy_checked(services)
+        assert str(caught.value) == f"haproxy_services: second: bind {other}:443 clashes with first ({one}:443)"
+    else:
+        assert len(haproxy_checked(services)) == 2
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(AnsibleFilterError) as caught:
+        haproxy_checked([ONE_SERVICE, ONE_SERVICE | {"mode": "udp"}])
+    message = str(caught.value)
+    assert "the name shop is used twice; names are unique" in message
+    assert "bind *:80 clashes with shop" in message
+    assert "unknown mode udp" in message
+
+
+NAMES = st.lists(st.from_regex(r"[a-z]{1,4}[0-9]{1,2}", fullmatch=True), min_size=2, max_size=12, unique=True)
+
+
+@given(NAMES, st.data())
+def test_whatever_the_topology_its_services_hold_together(names, data):
+    words = {
+        name: " ".join([data.draw(st.sampled_from("abc")), *data.draw(st.sets(st.sampled_from(["lb", "waf", "app"])))])
+        for name in names
+    }
+    words["app99"] = "a app"
+    words["db98"], words["db99"] = "a db", "b db"
+    topology = make(words)
+    for host in words:
+        for preference in ("balanced", "local_first"):
+            services = haproxy_services(topology, host, SETTINGS | {"zone_preference": preference})
+            for service in services:
+                if service["servers"]:
+                    assert not all(server["backup"] for server in service["servers"])
+            reordered = haproxy_services(
+                topology | {"hosts": dict(reversed(topology["hosts"].items()))}, host, SETTINGS
+            )
+            assert [service["name"] for service in reordered] == [service["name"] for service in services]
+
+
+def test_two_thousand_servers_take_no_time():
+    services = [
+        {
+            "name": f"service{number}",
+            "binds": [{"address": "*", "port": 10000 + number}],
+            "servers": [
+                {"name": f"app{server}", "address": f"10.1.{number}.{server}", "port": 8000} for server in range(40)
+            ],
+        }
+        for number in range(50)
+    ]
+    begin = time.perf_counter()
+    haproxy_checked(services)
+    haproxy_services(make(STACK | {f"big{number}": "a app" for number in range(2000)}), "waf1", SETTINGS)
+    assert time.perf_counter() - begin < 1

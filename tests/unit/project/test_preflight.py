@@ -1,0 +1,124 @@
+"""Bad input: one clear line each, and no host is touched."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Run site.yml with an inventory in which something was spoilt; touching any host leaves a file behind."""
+    touched = tmp_path / "touched"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {touched}\nexit 1\n")
+    ssh.chmod(0o755)
+
+    def spoil(change):
+        inventory = yaml.safe_load((ROOT / "inventories/example-onprem/hosts.yml").read_text())
+        settings = yaml.safe_load((ROOT / "inventories/example-onprem/group_vars/all/stack.yml").read_text())
+        inventory["all"]["vars"] = {
+            **settings,
+            "vault_shop_password": "ahX4aeyeiyoh",
+            "vault_repmgr_password": "eeTh0ohng8ah",
+            "vault_storefront_secret_key": "ie5Shoh5koochoo7oos5Ohdeimie6Noh",
+        }
+        change(inventory["all"])
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        done = run("-i", tmp_path / "hosts.yml", "site.yml", ANSIBLE_SSH_EXECUTABLE=str(ssh))
+        return done, touched.exists()
+
+    return spoil
+
+
+def test_a_sound_inventory_passes_on_to_the_hosts(site):
+    _, touched = site(lambda _: None)
+    assert touched
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda top: top["children"].pop("app"), "group app: has no host"),
+        (lambda top: top["children"].pop("witness"), "group witness: 2 voters"),
+        (lambda top: top["children"]["lb"]["hosts"]["lb2"].pop("ha_zone"), "ha_zone on lb2: is not set"),
+        (
+            lambda top: top["vars"].update(ha_virtual_ips=[{"address": "198.51.100.7/24"}]),
+            "virtual IP 198.51.100.7: its network 198.51.100.0/24 does not hold the address of",
+        ),
+        (lambda top: top["vars"].update(waf_paranoia_level="high"), "waf_paranoia_level on every host: argument"),
+        (lambda top: top["vars"].update(postgresql_settings="fast"), "postgresql_settings on every host: argument"),
+        (
+            lambda top: top["vars"].update(repmgr_password="changeme"),
+            "repmgr_password on every host: has an example's value",
+        ),
+        (
+            lambda top: top["vars"].update(ha_public_names="shop.example.com"),
+            "ha_public_names: is a string, not a list",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_a_host_is_touched(site, change, line):
+    done, touched = site(change)
+    assert done.returncode != 0
+    assert line in done.stdout
+    assert "1 problem(s) in the inventory; nothing was changed" in done.stdout
+    assert not touched
+
+
+def test_all_problems_are_told_at_once(site):
+    def spoil(top):
+        top["children"]["lb"]["hosts"]["lb2"].pop("ha_zone")
+        top["children"]["db"]["hosts"]["db1"].pop("ha_zone")
+        top["vars"]["ha_virtual_ips"] = [{"address": "198.51.100.7/24"}]
+
+    done, _ = site(spoil)
+    assert "ha_zone" in done.stdout
+    assert "198.51.100.7" in done.stdout
+
+
+def test_the_built_collection_runs_where_it_is_installed(tmp_path):
+    galaxy = Path(sys.executable).with_name("ansible-galaxy")
+    subprocess.run(
+        [galaxy, "collection", "build", "--output-path", tmp_path], cwd=ROOT, check=True, capture_output=True
+    )
+    (tarball,) = tmp_path.glob("nospof-stack-*.tar.gz")
+    subprocess.run(
+        [galaxy, "collection", "install", "--no-deps", "--collections-path", tmp_path / "installed", tarball],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    installed = tmp_path / "installed/ansible_collections/nospof/stack"
+    assert not (installed / "collections").exists()
+    assert not (installed / ".lab").exists()
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "nospof.stack.site", "-i", "localhost,"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "group lb: has no host" in done.stdout, done.stderr
