@@ -99,24 +99,27 @@ def test_the_built_collection_runs_where_it_is_installed(tmp_path):
         [galaxy, "collection", "build", "--output-path", tmp_path], cwd=ROOT, check=True, capture_output=True
     )
     (tarball,) = tmp_path.glob("nospof-stack-*.tar.gz")
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    # Away from this checkout: with its ansible.cfg the collection would count as installed already.
+    elsewhere = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"),
+    }
     subprocess.run(
         [galaxy, "collection", "install", "--no-deps", "--collections-path", tmp_path / "installed", tarball],
         cwd=tmp_path,
+        env=elsewhere,
         check=True,
         capture_output=True,
     )
     installed = tmp_path / "installed/ansible_collections/nospof/stack"
     assert not (installed / "collections").exists()
     assert not (installed / ".lab").exists()
-    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "nospof.stack.site", "-i", "localhost,"],
         cwd=tmp_path,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"),
-        },
+        env=elsewhere,
         capture_output=True,
         text=True,
         check=False,
