@@ -1,6 +1,6 @@
 """Stands in for what is beneath HAProxy: an application, a database and its guard, as processes of their own kind.
 
-standin.py app NAME · standin.py db NAME ADDRESS · standin.py guard NAME ADDRESS
+standin.py app NAME [ADDRESS] · standin.py db NAME ADDRESS · standin.py guard NAME ADDRESS
 """
 
 import json
@@ -9,12 +9,14 @@ import socketserver
 import ssl
 import sys
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 KIND, NAME, *REST = sys.argv[1:]
 ROLE = Path("/run/standin-role")  # primary or standby
 DROPPED = {"GET": 0, "POST": 0}
+SERVED: Counter[str] = Counter()
 
 
 class App(BaseHTTPRequestHandler):
@@ -31,10 +33,20 @@ class App(BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(0.3)
-        answer = {"name": NAME, "dropped": DROPPED, "headers": list(self.headers.items())}
+        SERVED[self.path] += 1
+        answer = {
+            "name": NAME,
+            "path": self.path,
+            "served": SERVED[self.path],
+            "dropped": DROPPED,
+            "headers": list(self.headers.items()),
+        }
         body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        if self.path.startswith("/static/public"):
+            self.send_header("Cache-Control", "public, max-age=60")
         self.end_headers()
         self.wfile.write(body)
 
@@ -74,7 +86,7 @@ class AppServer(ThreadingHTTPServer):
 
 match KIND:
     case "app":
-        server: socketserver.BaseServer = AppServer(("127.0.0.1", 8000), App)
+        server: socketserver.BaseServer = AppServer((REST[0], 8001) if REST else ("127.0.0.1", 8000), App)
     case "db":
         server = DatabaseServer((REST[0], 5432), Database)
     case "guard":

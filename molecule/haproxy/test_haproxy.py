@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import base64
+import gzip
 import http.client
 import json
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -30,17 +33,17 @@ def until(condition, seconds=10):
 class Browser(http.client.HTTPConnection):
     """One connection to the LB, as a browser makes it: to an address, with the shop's name, trusting only our CA."""
 
-    def __init__(self, address):
+    def __init__(self, address, port=443, name=SHOP):
         super().__init__(address, timeout=20)
         context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
-        self.sock = context.wrap_socket(socket.create_connection((address, 443), timeout=20), server_hostname=SHOP)
+        self.sock = context.wrap_socket(socket.create_connection((address, port), timeout=20), server_hostname=name)
 
     def connect(self):
         raise AssertionError("the LB closed the connection before its time")
 
-    def ask(self, method="GET", path="/", headers=()):
-        self.putrequest(method, path, skip_host=True)
-        for name, value in [("Host", SHOP), *headers]:
+    def ask(self, method="GET", path="/", headers=(), host=SHOP):
+        self.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in [("Host", host), *headers]:
             self.putheader(name, value)
         if method == "POST":
             self.putheader("Content-Length", "0")
@@ -57,6 +60,20 @@ def visit(address):
         browser = Browser(address["lb1"])
         try:
             return browser.ask(method, path, headers)
+        finally:
+            browser.close()
+
+    return one
+
+
+@pytest.fixture
+def site(address):
+    """Return a function that makes one request to the service that has all the features."""
+
+    def one(method="GET", path="/", headers=(), host=SHOP):
+        browser = Browser(address["lb1"], 8443)
+        try:
+            return browser.ask(method, path, headers, host)
         finally:
             browser.close()
 
@@ -351,21 +368,92 @@ def test_a_reload_that_fails_says_so(visit, hosts):
         lb1.check_output("mv /run/haproxy.cfg.good /etc/haproxy/haproxy.cfg && systemctl reload haproxy")
 
 
-def test_a_new_certificate_takes_a_reload_only(hosts, address):
-    def serial():
-        browser = Browser(address["lb1"])
-        try:
-            return browser.sock.getpeercert()["serialNumber"]
-        finally:
-            browser.close()
+def serial(address, port=443, name=SHOP):
+    browser = Browser(address["lb1"], port, name)
+    try:
+        return browser.sock.getpeercert()["serialNumber"]
+    finally:
+        browser.close()
 
-    before = serial()
-    pid = hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy")
+
+def reloads(host):
+    """Return how often HAProxy has reloaded."""
+    return host.check_output(
+        "python3 -c %s",
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy-master.sock');"
+        " s.sendall(b'show proc\\n'); s.shutdown(1);"
+        " print(next(l.split()[2] for l in s.makefile() if ' master ' in l))",
+    )
+
+
+def test_a_new_certificate_takes_no_reload(visit, hosts, address):
+    before, count = serial(address), reloads(hosts["lb1"])
     hosts["lb1"].check_output("rm /etc/nospof/tls/public.crt")  # so that a new one is issued
-    done = lab.ansible(str(HERE / "converge.yml"), "--limit=lb1,app1,app2")
+    with visitors(visit) as results:
+        done = lab.ansible(str(HERE / "converge.yml"), "--limit=lb1,app1,app2")
     assert done.returncode == 0, done.stdout
-    assert serial() != before
-    assert hosts["lb1"].check_output("systemctl show -p MainPID --value haproxy") == pid
+    assert serial(address) != before
+    assert reloads(hosts["lb1"]) == count
+    assert outcomes(results) == {200}
+    hosts["lb1"].check_output("systemctl reload haproxy")
+    assert serial(address) != before, "a reload must not bring the old one back"
+
+
+def test_a_bad_certificate_is_refused_and_the_old_one_serves(hosts, address):
+    lb1, path = hosts["lb1"], "/etc/nospof/tls/public.pem"
+    before = serial(address)
+    lb1.check_output("cp -p %s /run/public.pem.good", path)
+    damages = {
+        "No Private Key found": "sed -i '/PRIVATE KEY/,/PRIVATE KEY/d' " + path,
+        "inconsistencies between private key and certificate": "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+        f" > /run/other.key && sed -i '/PRIVATE KEY/,/PRIVATE KEY/d' {path} && cat /run/other.key >> {path}",
+        "the certificate has expired": "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days -1"
+        f" -subj /CN=old -keyout /run/old.key -out /run/old.crt && cat /run/old.crt /run/old.key > {path}",
+    }
+    try:
+        for message, damage in damages.items():
+            lb1.check_output(damage)
+            done = converge()
+            assert done.returncode != 0, message
+            assert message in done.stdout + done.stderr + lb1.check_output("journalctl -u haproxy --since=-30s")
+            assert serial(address) == before
+            lb1.check_output("cp -p /run/public.pem.good %s", path)
+    finally:
+        lb1.check_output("cp -p /run/public.pem.good %s && systemctl reload haproxy", path)
+
+
+def test_the_name_picks_the_certificate(address):
+    assert serial(address, 8443, "lb1") != serial(address, 8443, SHOP)
+    assert serial(address, 8443, SHOP) == serial(address)
+
+
+def test_an_ocsp_answer_is_stapled(hosts, address):
+    lb1, tls = hosts["lb1"], "/etc/nospof/tls"
+    # The CA's key is with the controller, which therefore plays the responder.
+    folder = lab.STATE / "ca"
+    certificate = folder / "public.crt"
+    certificate.write_text(lb1.file(f"{tls}/public.crt").content_string)
+    answer = folder / "public.ocsp"
+    number = serial(address)
+    index = folder / "index.txt"
+    index.write_text(f"V\t491231235959Z\t\t{number}\tunknown\t/CN=shop\n")
+    openssl("ocsp", "-index", index, "-CA", folder / "ca.crt", "-rsigner", folder / "ca.crt", "-rkey", folder / "ca.key",
+            "-issuer", folder / "ca.crt", "-cert", certificate, "-ndays", "7", "-respout", answer)  # fmt: skip
+    lb1.check_output("base64 -d > %s <<< %s", f"{tls}/public.pem.ocsp", base64.b64encode(answer.read_bytes()).decode())
+    lb1.check_output("cat %s/ca.crt > %s/public.pem.issuer", tls, tls)
+    try:
+        lb1.check_output("systemctl reload haproxy")
+        told = openssl("s_client", "-connect", f"{address['lb1']}:443", "-servername", SHOP, "-status")
+        assert "OCSP Response Status: successful" in told
+        assert "Cert Status: good" in told
+    finally:
+        lb1.check_output("rm %s/public.pem.ocsp %s/public.pem.issuer && systemctl reload haproxy", tls, tls)
+
+
+def openssl(*arguments):
+    return subprocess.run(
+        ["openssl", *map(str, arguments)], input="", capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_check_mode_changes_nothing(hosts):
@@ -408,3 +496,133 @@ def test_reads_go_to_the_primary_when_no_replica_is_there(hosts):
     finally:
         app2.check_output("echo standby > /run/standin-role")
     until(lambda: connect(app1, 5433).stdout.strip() == "db2", 3)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status", "location"),
+    [
+        (SHOP, "/old", 301, "/new"),
+        ("www.old.test", "/any", 308, "https://shop.nospof.test/"),
+        ("www.very.old.test", "/any", 200, None),
+        ("old.test.evil", "/any", 200, None),
+        (SHOP, "/older", 200, None),
+    ],
+)
+def test_redirects(site, host, path, status, location):
+    response, _ = site(path=path, host=host)
+    assert (response.status, response.headers["Location"]) == (status, location)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "served"),
+    [(SHOP, "/blog/1", {"app1"}), ("ALICE.test", "/", {"app2"}), ("alice.test:8443", "/", {"app2"})],
+)
+def test_routes_lead_to_other_services(site, host, path, served):
+    assert {json.loads(site(path=path, host=host)[1])["name"] for _ in range(4)} == served
+
+
+def test_a_client_stays_with_its_server_without_a_cookie_even_over_a_reload(site, hosts):
+    first = json.loads(site()[1])["name"]
+    for _ in range(2):
+        hosts["lb1"].check_output("systemctl reload haproxy")
+        assert {json.loads(site()[1])["name"] for _ in range(6)} == {first}
+
+
+def test_static_files_come_from_memory_and_only_what_is_public(site):
+    def served(path, headers=()):
+        return json.loads(site(path=path, headers=headers)[1])["served"]
+
+    assert served("/static/public.css") == served("/static/public.css")
+    assert served("/static/private.css") != served("/static/private.css")
+    assert served("/static/public/../account") != served("/static/public/../account")
+    assert served("/static/public/%2e%2e/account") != served("/static/public/%2e%2e/account")
+    assert served("/public.css") != served("/public.css")
+
+
+def test_answers_are_compressed_for_those_who_can_read_them(site):
+    response, body = site(path="/" + "x" * 2000, headers=[("Accept-Encoding", "gzip")])
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(body))["name"]
+    assert site(path="/")[0].headers["Content-Encoding"] is None
+
+
+def test_guessing_passwords_is_slowed_down_whatever_the_spelling(site, hosts):
+    paths = ["/login", "/LOGIN", "//login", "/%6cogin", "/login/again"]
+    assert [site("POST", path)[0].status for path in paths] == [200, 200, 200, 429, 429]
+    response, _ = site("POST", "/login")
+    assert (response.status, response.headers["Retry-After"]) == (429, "60")
+    assert site("GET", "/login")[0].status == 200
+    assert site("POST", "/other")[0].status == 200
+    hosts["lb1"].check_output("systemctl reload haproxy")
+    assert site("POST", "/login")[0].status == 429, "a reload must not be a way round the limit"
+    admin(hosts["lb1"], "clear table site_path1")
+    assert site("POST", "/login")[0].status == 200
+
+
+def test_a_client_that_asks_too_often_is_held_off(site, hosts):
+    admin(hosts["lb1"], "clear table site_requests")
+    done = converge("-e", "scenario_requests=5")
+    assert done.returncode == 0, done.stdout
+    try:
+        admin(hosts["lb1"], "clear table site_requests")
+        assert [site()[0].status for _ in range(7)] == [200] * 5 + [429] * 2
+    finally:
+        assert converge().returncode == 0
+    assert site()[0].status == 200
+
+
+def test_an_address_gets_only_so_many_connections(address):
+    def speak():
+        """Return a connection of a client that the PROXY protocol names, and what comes back; nothing when refused."""
+        link = socket.create_connection((address["lb1"], 8081), timeout=5)
+        try:
+            link.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            return link, link.recv(65536)
+        except ConnectionError:
+            return link, b""
+
+    held = [speak() for _ in range(3)]
+    assert all(b"192.0.2.7" in answer for _, answer in held)
+    assert speak()[1] == b""
+    for link, _ in held:
+        link.close()
+    until(lambda: b"192.0.2.7" in speak()[1])
+
+
+def test_the_user_s_own_page_is_shown_when_nobody_can_answer(address):
+    connection = http.client.HTTPConnection(address["lb1"], 8082, timeout=10)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert response.status == 503
+    assert b"The shop is being mended." in response.read()
+
+
+@pytest.mark.parametrize(("password", "status"), [("only-for-this-test", 200), ("wrong", 401), (None, 401)])
+def test_private_statistics_want_a_password(address, password, status):
+    browser = Browser(address["lb1"], 8405, "lb1")
+    token = base64.b64encode(f"stats:{password}".encode()).decode()
+    for path in ("/stats", "/metrics"):
+        response, _ = browser.ask(path=path, headers=[("Authorization", f"Basic {token}")] if password else [])
+        assert response.status == status
+        if status != 200:
+            browser = Browser(address["lb1"], 8405, "lb1")
+
+
+def test_a_server_is_drained_by_hand_without_a_reload(visit, hosts):
+    lb1, count = hosts["lb1"], reloads(hosts["lb1"])
+    lb1.check_output("nospof-haproxy server shop/app1 drain")
+    try:
+        assert set(names(visit, 6)) == {"app2"}
+    finally:
+        lb1.check_output("nospof-haproxy server shop/app1 ready")
+    assert reloads(lb1) == count
+    assert "No such server" in lb1.run("nospof-haproxy server shop/app9 drain").stderr
+
+
+def test_http3_where_haproxy_has_it(hosts):
+    lb1 = hosts["lb1"]
+    if "+QUIC" not in lb1.check_output("haproxy -vv"):
+        assert lb1.run("ss -Hlnu sport = 8443").stdout == ""
+        return
+    fetch = "curl --silent --insecure --http3-only --output /dev/null --write-out '%%{http_version}' https://127.0.0.1:8443/"
+    assert lb1.check_output(fetch) == "3"

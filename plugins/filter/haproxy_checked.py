@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter
-from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import complete
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import complete
 
 DOCUMENTATION = """
 name: haproxy_checked
@@ -15,13 +15,17 @@ version_added: 0.1.0
 description:
   - Fails with everything that is wrong at once, such as a name used twice, binds that clash, an unknown algorithm, a
     server without an IP address, or a setting that needs another mode.
-positional: _input
+positional: _input, maps
 options:
   _input:
     description: Services as the role P(nospof.stack.haproxy#role) takes them.
     type: list
     elements: dict
     required: true
+  maps:
+    description: The maps that routes may use, by name, each from host name to service name.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = """

@@ -38,6 +38,40 @@ options:
         type: list
         elements: str
         required: true
+      public_certificates:
+        description:
+          - Names of the files with the public certificates, in O(settings.tls_dir) and without C(.pem).
+          - The first is for clients that name no server.
+        type: list
+        elements: str
+        default: [public]
+      public_http3:
+        description: Offer HTTP/3 too, where HAProxy is built with it.
+        type: bool
+        default: false
+      public_proxy_protocol:
+        description: Expect the PROXY protocol from a load balancer in front of the stack.
+        type: bool
+        default: false
+      shop:
+        description: Keys to set in the service of the shop, such as C(cache), C(redirects) or C(limits).
+        type: dict
+        default: {}
+      lb_services:
+        description: More services for the LBs.
+        type: list
+        elements: dict
+        default: []
+      login_paths:
+        description: Beginnings of the paths where passwords are sent; each client may send there 20 times a minute.
+        type: list
+        elements: str
+        default: [/login, /account/login, /admin/login, /password]
+      limit_exempt:
+        description: Networks whose requests and connections are not counted, such as a monitor's.
+        type: list
+        elements: str
+        default: []
       app_health_path:
         description: Path where the application answers 200 while it is alive. Needed wherever one is checked.
         type: str
@@ -45,6 +79,9 @@ options:
         description: Port of the application on its own host.
         type: int
         default: 8000
+      app_capacity:
+        description: Requests that one application host serves at the same time; more wait beside it. Unlimited when left out.
+        type: int
       zone_preference:
         description: V(local_first) makes the servers of other zones backups of those in the host's own zone.
         type: str

@@ -1,16 +1,19 @@
-"""Whether a certificate has to be issued anew."""
+"""Whether a certificate has to be issued anew, and whether one that the user provides is fit to be served."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, naturally
 
 try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 except ImportError as error:
     MISSING: ImportError | None = error
 else:
@@ -21,8 +24,7 @@ def certificate_due(
     pem: str | None, names: Sequence[str], ca_pem: str, renew_days: int, now: datetime | None = None
 ) -> str:
     """Return why the certificate must be issued anew, or "" when it is good."""
-    if MISSING:
-        raise StackError("the Python package cryptography is missing on the controller; install it") from MISSING
+    _need_cryptography()
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         raise StackError("certificate_due: names must be a list of at least one host name or address")
     if isinstance(renew_days, bool) or not isinstance(renew_days, int) or renew_days < 0:
@@ -43,6 +45,80 @@ def certificate_due(
     if not reason and not any(_issued_by(certificate, authority) for authority in authorities):
         reason = "not issued by this CA"
     return reason or _out_of_date(certificate, renew_days, now or datetime.now(UTC))
+
+
+def provided_certificates(
+    provided: Sequence[Mapping[str, Any]], names: Sequence[str] = (), now: datetime | None = None
+) -> list[dict[str, str]]:
+    """Return the name and the PEM text (certificate, chain, key) of certificates that the user provides.
+
+    :param provided: each with `name`, `certificate` (PEM, the chain after it) and `key` (PEM, not encrypted).
+    :param names: host names that they must cover between them.
+    :raises StackError: with everything that is wrong; keys are never shown.
+    """
+    _need_cryptography()
+    if isinstance(provided, str) or not isinstance(provided, Sequence):
+        raise StackError(f"certificates: expected a list, got {type(provided).__name__}")
+    problems: list[str] = []
+    covered: set[str] = set()
+    bundles = []
+    for number, item in enumerate(provided, 1):
+        name = str(item.get("name") or number) if isinstance(item, Mapping) else str(number)
+        try:
+            chain = _read_chain(item)
+            _check_chain(chain, now or datetime.now(UTC))
+            _check_key(chain[0], str(item.get("key") or ""))
+        except StackError as error:
+            problems.append(f"certificate {name}: {error}")
+            continue
+        covered |= _names(chain[0])
+        bundles.append({"name": name, "pem": f"{item['certificate'].strip()}\n{item['key'].strip()}\n"})
+    if not problems:
+        problems += [
+            f"no certificate covers {name}; provide one that does"
+            for name in names
+            if not {_normal(name), "*." + name.partition(".")[2].lower()} & covered
+        ]
+    if problems:
+        raise StackError("; ".join(problems))
+    return bundles
+
+
+def _read_chain(item: Any) -> list[x509.Certificate]:
+    if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in ("name", "certificate")):
+        raise StackError("needs the keys name, certificate and key, with texts")
+    try:
+        return x509.load_pem_x509_certificates(item["certificate"].encode())
+    except ValueError:
+        raise StackError("is no PEM text; read it with the lookup ansible.builtin.file") from None
+
+
+def _check_chain(chain: Sequence[x509.Certificate], now: datetime) -> None:
+    for certificate, issuer in itertools.pairwise(chain):
+        if not _issued_by(certificate, issuer):
+            subject = certificate.subject.rfc4514_string()
+            raise StackError(f"its chain is broken: the one after {subject} did not issue it; put them in order")
+    for certificate in chain:
+        if reason := _out_of_date(certificate, 0, now):
+            raise StackError(f"{certificate.subject.rfc4514_string()} {reason}; renew it")
+
+
+def _check_key(certificate: x509.Certificate, pem: str) -> None:
+    if not pem.strip():
+        raise StackError("has no key; give its private key as PEM text")
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except TypeError:
+        raise StackError("its key is encrypted; decrypt it and keep it in Ansible Vault") from None
+    except ValueError:
+        raise StackError("its key is no PEM text") from None
+    if key.public_key() != certificate.public_key():
+        raise StackError("its key belongs to another certificate")
+
+
+def _need_cryptography() -> None:
+    if MISSING:
+        raise StackError("the Python package cryptography is missing on the controller; install it") from MISSING
 
 
 def _differs(present: set[str], wanted: set[str]) -> str:

@@ -1,20 +1,18 @@
-"""HAProxy's services: what a host has to offer, computed from the topology, and the checks on any list of them."""
+"""HAProxy's services: what a host has to offer, computed from the topology."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import SERVICE_DEFAULTS, Service, complete
 
 if TYPE_CHECKING:
     from ansible_collections.nospof.stack.plugins.plugin_utils.topology import Topology
-
-Service = dict[str, Any]
 
 WAF_PORT = 8443
 WAF_HEALTH_PATH = "/.nospof/waf"
@@ -23,7 +21,6 @@ APP_PORT = 9443  # the HAProxy in front of each application
 GUARD_PORT = 8008
 POSTGRESQL_PORT = 5432
 REPLICA_PORT = 5433
-STATS = ("127.0.0.1", 8404)
 LOCALHOST = "127.0.0.1"
 
 # What a client says about its own connection; the LB replaces it by what it sees.
@@ -42,6 +39,10 @@ HTTP_CHECK = {"type": "http", "inter": "1s", "fastinter": "250ms", "downinter": 
 APP_TIMEOUTS = {"check": "2s"}
 # The tier above keeps its idle connections for up to 60 s and must be the one that closes them.
 KEEP_ALIVE = {"http_keep_alive": "75s"}
+# A shopper's browser asks for some 30 things a page; many shoppers may share one address behind a provider's NAT.
+LIMITS = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
+# Guessing passwords is slow at this pace, and nobody who forgot theirs notices it.
+LOGIN_LIMIT = {"count": 20, "period": "1m", "methods": ["POST"]}
 DATABASE_CHECK = {
     "type": "http",
     "port": GUARD_PORT,
@@ -52,59 +53,22 @@ DATABASE_CHECK = {
     "fall": 2,
 }
 
-SERVICE_DEFAULTS: Service = {
-    "mode": "http",
-    "binds": [],
-    "redirect_https": False,
-    "set_headers": {},
-    "delete_headers": [],
-    "response_headers": {},
-    "forwarded_for": False,
-    "balance": "roundrobin",
-    "cookie": None,
-    "retries": 2,
-    "retry_on": [],
-    "check": {"type": "tcp"},
-    "shutdown_on_down": False,
-    "timeouts": {},
-    "maxconn": None,
-    "servers": [],
-    "fallback": None,
-    "extra": {},
-}
-SERVER_DEFAULTS = {"weight": None, "backup": False, "tls": None, "check_tls": None, "cookie": None}
-CHECK_DEFAULTS = {
-    "path": None,
-    "host": None,
-    "port": None,
-    "inter": "2s",
-    "fastinter": None,
-    "downinter": None,
-    "rise": 2,
-    "fall": 3,
-}
-HTTP_ONLY = (
-    "redirect_https",
-    "set_headers",
-    "delete_headers",
-    "response_headers",
-    "forwarded_for",
-    "cookie",
-    "retry_on",
-)
-BALANCE = re.compile(
-    r"(roundrobin|static-rr|leastconn|first|source|random(\(\d+\))?|uri( .+)?|url_param .+|hdr\(.+\)( .+)?|hash .+)"
-)
-NAME = re.compile(r"[A-Za-z0-9_.:-]+")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the topology does not say."""
 
     public_names: Sequence[str]
+    public_certificates: Sequence[str] = ("public",)
+    public_http3: bool = False
+    public_proxy_protocol: bool = False
+    shop: Mapping[str, Any] = field(default_factory=dict)
+    lb_services: Sequence[Mapping[str, Any]] = ()
+    login_paths: Sequence[str] = ("/login", "/account/login", "/admin/login", "/password")
+    limit_exempt: Sequence[str] = ()
     app_health_path: str = ""
     app_port: int = 8000
+    app_capacity: int | None = None
     zone_preference: str = "balanced"
     tls_dir: str = "/etc/nospof/tls"
     internal_domain: str = "nospof.internal"
@@ -132,6 +96,9 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         raise StackError(f"settings: zone_preference is {settings.zone_preference}; use balanced or local_first")
     if settings.app_health_path and not settings.app_health_path.startswith("/"):
         raise StackError(f"settings: app_health_path is {settings.app_health_path}; let it start with /")
+    unknown = sorted(set(settings.shop) - (set(SERVICE_DEFAULTS) - {"name", "binds", "servers", "check", "mode"}))
+    if unknown:
+        raise StackError(f"settings: shop has the key {unknown[0]}, which is unknown or computed; leave it out")
     return settings
 
 
@@ -151,6 +118,14 @@ def services(topology: Topology, host: str, settings: Mapping[str, Any]) -> list
     return complete(found)
 
 
+def peers(topology: Topology, internal_domain: str) -> list[dict[str, str]]:
+    """Return the LBs as HAProxy's peers: name, address, and the name in the certificate."""
+    return [
+        {"name": host, "address": topology["hosts"][host]["address"], "verify_name": f"{host}.{internal_domain}"}
+        for host in topology["tiers"]["lb"]
+    ]
+
+
 class _Site:
     """One host's view of the topology."""
 
@@ -160,10 +135,15 @@ class _Site:
         self.settings = settings
 
     def lb(self) -> list[Service]:
-        tls = {"certificate": f"{self.settings.tls_dir}/public.pem", "alpn": "h2,http/1.1"}
+        settings = self.settings
+        tls = {
+            "certificates": [self._path(f"{name}.pem") for name in settings.public_certificates],
+            "alpn": "h2,http/1.1",
+        }
+        proxied = {"accept_proxy": settings.public_proxy_protocol}
         shop = {
             "name": "shop",
-            "binds": self._everywhere(443, tls),
+            "binds": self._everywhere(443, tls=tls, http3=settings.public_http3, **proxied),
             "delete_headers": CLIENT_HEADERS,
             "set_headers": {
                 "X-Forwarded-Proto": "https",
@@ -172,31 +152,45 @@ class _Site:
             },
             "forwarded_for": True,
             "response_headers": self._hsts(),
+            "limits": self._limits(),
         }
         if self.topology["tiers"]["waf"]:
             shop |= {
                 # A WAF whose own HAProxy is gone answers 502 while its health page is fine.
                 "retry_on": ["conn-failure", "empty-response", "502"],
-                "check": {**HTTP_CHECK, "path": WAF_HEALTH_PATH, "host": self.settings.public_name},
+                "check": {**HTTP_CHECK, "path": WAF_HEALTH_PATH, "host": settings.public_name},
                 "servers": self._servers("waf", WAF_PORT),
             }
         else:
             shop |= self._to_apps()
-        return [{"name": "redirect", "binds": self._everywhere(80), "redirect_https": True}, shop]
+        redirect = {"name": "redirect", "binds": self._everywhere(80, **proxied), "redirect_https": True}
+        return [redirect, {**shop, **settings.shop}, *map(dict, settings.lb_services)]
+
+    def _limits(self) -> dict[str, Any]:
+        paths = [{**LOGIN_LIMIT, "prefixes": list(self.settings.login_paths)}] if self.settings.login_paths else []
+        return {**LIMITS, "paths": paths, "exempt": list(self.settings.limit_exempt)}
 
     def waf(self) -> list[Service]:
         apps = self._to_apps()
         apps["timeouts"] |= KEEP_ALIVE
-        return [{"name": "apps", "binds": [_bind(LOCALHOST, PROXY_PORT)], **apps}]
+        return [{"name": "apps", "binds": [{"address": LOCALHOST, "port": PROXY_PORT}], **apps}]
 
     def app(self) -> list[Service]:
-        tls = {"certificate": self._path("host.pem"), "client_ca": self._path("ca.crt"), "alpn": "http/1.1"}
+        tls = {"certificates": [self._path("host.pem")], "client_ca": self._path("ca.crt"), "alpn": "http/1.1"}
         own = {
             "name": "app",
-            "binds": self._everywhere(APP_PORT, tls),
+            "binds": self._everywhere(APP_PORT, tls=tls),
             "retry_on": ["conn-failure", "empty-response"],
             "check": self._app_check(),
-            "servers": [{"name": self.host, "address": LOCALHOST, "port": self.settings.app_port}],
+            # The requests beyond the capacity wait here, beside the application, however many proxies send them.
+            "servers": [
+                {
+                    "name": self.host,
+                    "address": LOCALHOST,
+                    "port": self.settings.app_port,
+                    "maxconn": self.settings.app_capacity,
+                }
+            ],
             "timeouts": APP_TIMEOUTS | KEEP_ALIVE,
         }
         if not self.topology["tiers"]["db"]:
@@ -238,7 +232,7 @@ class _Site:
         return {
             "name": name,
             "mode": "tcp",
-            "binds": [_bind(LOCALHOST, port)],
+            "binds": [{"address": LOCALHOST, "port": port}],
             "balance": "leastconn",
             "check": {**DATABASE_CHECK, "path": f"/{role}"},
             "shutdown_on_down": True,
@@ -273,10 +267,10 @@ class _Site:
                 server["backup"] = server["name"] not in near
         return servers
 
-    def _everywhere(self, port: int, tls: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    def _everywhere(self, port: int, **options: Any) -> list[dict[str, Any]]:
         addresses = [self._address(self.host), *(vip["address"] for vip in self.topology["virtual_ips"])]
         versions = {ipaddress.ip_address(address).version for address in addresses}
-        return [_bind({4: "*", 6: "::"}[version], port, tls) for version in sorted(versions)]
+        return [{"address": {4: "*", 6: "::"}[version], "port": port, **options} for version in sorted(versions)]
 
     def _hsts(self) -> dict[str, str]:
         seconds = self.settings.hsts_seconds
@@ -290,135 +284,3 @@ class _Site:
 
     def _path(self, name: str) -> str:
         return f"{self.settings.tls_dir}/{name}"
-
-
-def _bind(address: str, port: int, tls: dict[str, str] | None = None) -> dict[str, Any]:
-    return {"address": address, "port": port, "tls": tls}
-
-
-def complete(given: Sequence[Mapping[str, Any]]) -> list[Service]:
-    """Return the services with every optional key filled in; all that is wrong with them is said at once."""
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise StackError(f"haproxy_services: expected a list of services, got {type(given).__name__}")
-    for number, service in enumerate(given, 1):
-        if not isinstance(service, Mapping) or not isinstance(service.get("name"), str):
-            raise StackError(f"haproxy_services: entry {number} is not a mapping with a name; write it as - name: shop")
-    filled = [_complete(service) for service in given]
-    problems = check_services(filled)
-    if problems:
-        raise StackError("haproxy_services: " + "; ".join(problems))
-    return filled
-
-
-def _complete(service: Mapping[str, Any]) -> Service:
-    given = {key: value for key, value in service.items() if value is not None}
-    filled = {**SERVICE_DEFAULTS, **given}
-    filled["check"] = {**CHECK_DEFAULTS, **filled["check"]}
-    filled["extra"] = {"frontend": [], "backend": [], **filled["extra"]}
-    filled["binds"] = [{"tls": None, **bind} for bind in filled["binds"]]
-    filled["servers"] = [{**SERVER_DEFAULTS, **server} for server in filled["servers"]]
-    return filled
-
-
-def check_services(filled: Sequence[Service]) -> list[str]:
-    """Return what is wrong with completed services, each with the service's name."""
-    names = [service["name"] for service in filled]
-    problems = [f"the name {name} is used twice; names are unique" for name in _twice(names)]
-    taken: list[tuple[str, int, str]] = [(*STATS, "HAProxy's own statistics")]
-    modes = {service["name"]: service["mode"] for service in filled}
-    for service in filled:
-        name = service["name"]
-        found = _binds(service, taken) + _servers(service) + _settings(service)
-        fallback = service["fallback"]
-        if fallback and (fallback == name or modes.get(fallback) != service["mode"]):
-            found.append(f"fallback {fallback} is not another {service['mode']} service")
-        problems += [f"{name}: {problem}" for problem in found]
-    return problems
-
-
-def _settings(service: Service) -> list[str]:
-    problems = []
-    if not NAME.fullmatch(service["name"]) or service["name"] == "stats":
-        problems.append("the name is reserved or has other characters than letters, digits and _.:-")
-    if service["mode"] not in {"http", "tcp"}:
-        problems.append(f"unknown mode {service['mode']}; use http or tcp")
-    if service["mode"] == "tcp":
-        problems += [f"{key} needs mode http" for key in HTTP_ONLY if service[key]]
-    if not BALANCE.fullmatch(service["balance"]):
-        problems.append(f"unknown balance {service['balance']}; use one of HAProxy's algorithms, such as roundrobin")
-    check = service["check"]
-    if check["type"] not in {"http", "tcp", "none"}:
-        problems.append(f"unknown check type {check['type']}; use http, tcp or none")
-    if check["type"] == "http" and not str(check["path"] or "").startswith("/"):
-        problems.append("an http check needs a path that starts with /")
-    return problems
-
-
-def _binds(service: Service, taken: list[tuple[str, int, str]]) -> list[str]:
-    """Check one service's binds against those of the services before it, and note them in `taken`."""
-    problems = [] if service["binds"] else ["no binds; say where it listens"]
-    for bind in service["binds"]:
-        address, port = str(bind.get("address", "")), bind.get("port")
-        if address != "*" and not _is_address(address):
-            problems.append(
-                f"bind address {address or 'missing'} is no IP address; use one, * (any IPv4) or :: (any IPv6)"
-            )
-            continue
-        if not _is_port(port):
-            problems.append(f"bind port {port} is not within 1 and 65535")
-            continue
-        problems += [
-            f"bind {address}:{port} clashes with {owner} ({other}:{port})"
-            for other, other_port, owner in taken
-            if port == other_port and _overlap(address, other)
-        ]
-        taken.append((address, port, service["name"]))
-        if bind["tls"] is not None and not bind["tls"].get("certificate"):
-            problems.append(f"bind {address}:{port} has tls without a certificate")
-    return problems
-
-
-def _servers(service: Service) -> list[str]:
-    servers = service["servers"]
-    if service["redirect_https"]:
-        return ["a service that redirects to https has no servers"] if servers else []
-    problems = [] if servers else ["no servers; list at least one"]
-    problems += [f"the server {name} is listed twice" for name in _twice(str(server.get("name")) for server in servers)]
-    for server in servers:
-        name = str(server.get("name", ""))
-        if not NAME.fullmatch(name):
-            problems.append(f"the server name {name or 'missing'} has other characters than letters, digits and _.:-")
-        if not _is_address(str(server.get("address", ""))):
-            problems.append(f"server {name}: address {server.get('address', 'missing')} is no IP address")
-        if not _is_port(server.get("port")):
-            problems.append(f"server {name}: port {server.get('port', 'missing')} is not within 1 and 65535")
-        if service["cookie"] and not server["cookie"]:
-            problems.append(f"server {name}: no cookie, though the service has one")
-    return problems
-
-
-def _twice(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_port(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536  # noqa: PLR2004
-
-
-def _overlap(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    wildcards = {"*": 4, "0.0.0.0": 4, "::": 6}  # noqa: S104 - compared, not bound
-    return any(
-        wildcards.get(wildcard) == (4 if address == "*" else ipaddress.ip_address(address).version)
-        for wildcard, address in ((one, other), (other, one))
-    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from copy import deepcopy
 
@@ -7,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nospof.stack.plugins.filter.haproxy_checked import FilterModule as CheckedFilter
 from ansible_collections.nospof.stack.plugins.filter.haproxy_services import FilterModule as ServicesFilter
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import host_pattern
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,7 +86,8 @@ def test_waf_routes_to_the_applications_from_its_own_host_only():
     services = run(STACK, "waf1")
     assert list(services) == ["apps"]
     assert routes(services["apps"]) == [("app1", 9443), ("app2", 9443)]
-    assert services["apps"]["binds"] == [{"address": "127.0.0.1", "port": 8080, "tls": None}]
+    (bind,) = services["apps"]["binds"]
+    assert (bind["address"], bind["port"]) == ("127.0.0.1", 8080)
 
 
 def test_app_serves_its_own_application_to_those_with_a_certificate():
@@ -183,8 +186,10 @@ def test_the_input_is_left_alone():
         ([], "settings: expected a mapping, got list"),
         (
             SETTINGS | {"app_prot": 1},
-            "settings: unknown key app_prot; known are public_names, app_health_path, app_port",
+            "settings: unknown key app_prot; known are public_names, public_certificates",
         ),
+        (SETTINGS | {"shop": {"servers": []}}, "settings: shop has the key servers, which is unknown or computed"),
+        (SETTINGS | {"shop": {"cach": {}}}, "settings: shop has the key cach, which is unknown or computed"),
         (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),
         (SETTINGS | {"app_health_path": "healthz"}, "app_health_path is healthz; let it start with /"),
         ({"public_names": ["shop.test"]}, "settings: app_health_path is missing; name a path where the application"),
@@ -197,7 +202,7 @@ def test_bad_settings_are_named(settings, message):
 
 
 def test_unset_settings_take_their_defaults():
-    assert run(STACK, "lb1", tls_dir=None)["shop"]["binds"][0]["tls"]["certificate"] == "/etc/nospof/tls/public.pem"
+    assert run(STACK, "lb1", tls_dir=None)["shop"]["binds"][0]["tls"]["certificates"] == ["/etc/nospof/tls/public.pem"]
 
 
 def test_a_host_that_is_not_there_is_named():
@@ -249,7 +254,10 @@ def test_no_services_are_fine():
         ({"binds": [{"address": "*", "port": 0}]}, "shop: bind port 0 is not within 1 and 65535"),
         ({"binds": [{"address": "*", "port": "80"}]}, "shop: bind port 80 is not within 1 and 65535"),
         ({"binds": [{"address": "*", "port": 8404}]}, "shop: bind *:8404 clashes with HAProxy's own statistics"),
-        ({"binds": [{"address": "*", "port": 443, "tls": {}}]}, "shop: bind *:443 has tls without a certificate"),
+        (
+            {"binds": [{"address": "*", "port": 443, "tls": {}}]},
+            "shop: bind *:443 has tls without a list of certificates",
+        ),
         ({"servers": []}, "shop: no servers; list at least one"),
         ({"redirect_https": True}, "shop: a service that redirects to https has no servers"),
         ({"servers": ONE_SERVICE["servers"] * 2}, "shop: the server app1 is listed twice"),
@@ -262,6 +270,46 @@ def test_no_services_are_fine():
         ({"cookie": {"name": "srv"}}, "shop: server app1: no cookie, though the service has one"),
         ({"fallback": "other"}, "shop: fallback other is not another http service"),
         ({"fallback": "shop"}, "shop: fallback shop is not another http service"),
+        ({"stick_to_source": "soon"}, "shop: stick_to_source soon is no time; write it like 30m"),
+        (
+            {"binds": [{"address": "*", "port": 443, "http3": True}]},
+            "shop: bind *:443 has http3, which needs tls and mode http",
+        ),
+        (
+            {"routes": [{"service": "shop"}]},
+            "shop: route 1: says neither hosts nor prefixes; without them it would take",
+        ),
+        ({"routes": [{"service": "blog", "prefixes": ["/b"]}]}, "shop: route 1: service blog is not an http service"),
+        ({"routes": [{"map": "merchants"}]}, "route 1: the map merchants is not in haproxy_maps (known: none)"),
+        (
+            {"routes": [{"service": "shop", "hosts": ["x y"]}]},
+            "shop: host x y is no name; write it like shop.example.com",
+        ),
+        (
+            {"routes": [{"service": "shop", "prefixes": ["/a b"]}]},
+            "shop: path /a b is none; it starts with / and has no blanks",
+        ),
+        ({"redirects": [{"path": "/old", "to": "new"}]}, "shop: redirect 1: to new is neither a path nor a URL"),
+        ({"redirects": [{"to": "/new"}]}, "shop: redirect 1: says neither path nor hosts; without them"),
+        (
+            {"redirects": [{"path": "/old", "to": "/new", "code": 200}]},
+            "redirect 1: code 200 is none of 301, 302, 303, 307 and 308",
+        ),
+        ({"cache": {"prefixes": []}}, "shop: cache: no prefixes; list the paths of static files"),
+        (
+            {"limits": {"requests": {"count": 0, "period": "10s"}}},
+            "shop: limits: requests needs a count and a period, such as count: 100, period: 10s",
+        ),
+        (
+            {"limits": {"paths": [{"count": 1, "period": "1m"}]}},
+            "limits: paths entry 1 needs prefixes, such as [/login]",
+        ),
+        ({"limits": {"connections": "many"}}, "shop: limits: connections many is not a number from 1 on"),
+        ({"limits": {"exempt": ["office"]}}, "shop: limits: exempt office is no network; write it like 10.0.0.0/8"),
+        (
+            {"mode": "tcp", "limits": {"requests": {"count": 1, "period": "1s"}}},
+            "shop: limits: requests and paths need mode http",
+        ),
     ],
 )
 def test_bad_services_are_refused(change, message):
@@ -283,6 +331,62 @@ def test_what_is_no_list_of_services_is_refused(services, message):
     with pytest.raises(AnsibleFilterError) as caught:
         haproxy_checked(services)
     assert message in str(caught.value)
+
+
+def test_a_service_that_others_route_to_needs_no_binds():
+    blog = {key: value for key, value in ONE_SERVICE.items() if key != "binds"} | {"name": "blog"}
+    shop = ONE_SERVICE | {"routes": [{"service": "blog", "prefixes": ["/blog"]}]}
+    assert [service["name"] for service in haproxy_checked([shop, blog])] == ["shop", "blog"]
+
+
+def test_a_map_leads_to_services_that_exist():
+    shop = ONE_SERVICE | {"routes": [{"map": "merchants"}]}
+    assert haproxy_checked([shop], {"merchants": {"alice.example.com": "shop"}})
+    with pytest.raises(AnsibleFilterError, match="route 1: the map merchants names the service shopp, which is none"):
+        haproxy_checked([shop], {"merchants": {"alice.example.com": "shopp"}})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "fit", "unfit"),
+    [
+        (["shop.test"], ["shop.test"], ["shopxtest", "a.shop.test", "shop.test.evil"]),
+        (["*.shop.test"], ["a.shop.test"], ["shop.test", "a.b.shop.test", ".shop.test"]),
+        (["a.test", "b.test"], ["a.test", "b.test"], ["c.test"]),
+    ],
+)
+def test_host_patterns(hosts, fit, unfit):
+    pattern = re.compile(host_pattern(hosts))
+    assert all(pattern.search(name) for name in fit)
+    assert not any(pattern.search(name) for name in unfit)
+
+
+def test_clients_are_limited_on_the_way_in_only():
+    limits = run(STACK, "lb1", limit_exempt=["192.0.2.0/24"])["shop"]["limits"]
+    assert limits["requests"] == {"count": 1000, "period": "10s"}
+    assert limits["exempt"] == ["192.0.2.0/24"]
+    assert [path["methods"] for path in limits["paths"]] == [["POST"]]
+    assert run(STACK, "waf1")["apps"]["limits"] is None
+    assert run(STACK, "lb1", login_paths=[])["shop"]["limits"]["paths"] == []
+
+
+def test_the_shop_s_service_takes_the_user_s_keys_and_further_services_join_it():
+    extra = ONE_SERVICE | {"name": "status", "binds": [{"address": "*", "port": 8081}]}
+    services = run(STACK, "lb1", shop={"cache": {"prefixes": ["/static/"]}, "limits": None}, lb_services=[extra])
+    assert services["shop"]["cache"] == {"prefixes": ["/static/"], "max_age": 3600}
+    assert services["shop"]["limits"] is None
+    assert list(services) == ["redirect", "shop", "status"]
+
+
+def test_an_application_gets_no_more_than_its_capacity():
+    assert [server["maxconn"] for server in run(STACK, "app1", app_capacity=32)["app"]["servers"]] == [32]
+
+
+def test_what_is_public_is_said_once():
+    services = run(STACK, "lb1", public_certificates=["a", "b"], public_http3=True, public_proxy_protocol=True)
+    (bind,) = services["shop"]["binds"]
+    assert bind["tls"]["certificates"] == ["/etc/nospof/tls/a.pem", "/etc/nospof/tls/b.pem"]
+    assert bind["http3"]
+    assert [service["binds"][0]["accept_proxy"] for service in services.values()] == [True, True]
 
 
 def bound(name, address, port=443):

@@ -5,12 +5,14 @@ import ipaddress
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.nospof.stack.plugins.filter.certificate_due import FilterModule
+from ansible_collections.nospof.stack.plugins.filter.certificate_due import FilterModule as DueFilter
+from ansible_collections.nospof.stack.plugins.filter.provided_certificates import FilterModule as ProvidedFilter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-certificate_due = FilterModule().filters()["certificate_due"]
+certificate_due = DueFilter().filters()["certificate_due"]
+provided_certificates = ProvidedFilter().filters()["provided_certificates"]
 
 NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 NAMES = ["lb1", "LB1.nospof.internal", "10.77.0.11", "fd00:0::1"]
@@ -114,3 +116,68 @@ def test_errors(names, ca, renew_days, text):
     with pytest.raises(AnsibleFilterError) as error:
         certificate_due(GOOD, names, ca, renew_days, NOW)
     assert error.value.message == f"certificate_due: {text}"
+
+
+TODAY = dt.datetime.now(dt.UTC)
+
+
+def pem(key, password=None):
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+
+
+SHOP_CA = issue("ca", "ca", KEY, KEY, now=TODAY)
+SHOP_CERTIFICATE = issue("shop", "ca", KEY, HOST_KEY, ["shop.test", "*.shop.test"], now=TODAY)
+EXPIRED = issue("shop", "ca", KEY, HOST_KEY, ["shop.test"], now=TODAY - dt.timedelta(days=200))
+SHOP = {"name": "shop", "certificate": SHOP_CERTIFICATE, "key": pem(HOST_KEY)}
+
+
+def test_a_good_certificate_is_joined_with_its_chain_and_key():
+    (bundle,) = provided_certificates(
+        [SHOP | {"certificate": SHOP_CERTIFICATE + SHOP_CA}], ["shop.test", "www.shop.test", "SHOP.test"]
+    )
+    assert bundle == {"name": "shop", "pem": SHOP_CERTIFICATE + SHOP_CA + pem(HOST_KEY)}
+
+
+def test_none_is_fine_where_no_name_is_asked_for():
+    assert provided_certificates([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": ""}, "certificate shop: has no key; give its private key as PEM text"),
+        ({"key": None}, "certificate shop: has no key"),
+        ({"key": "secret"}, "certificate shop: its key is no PEM text"),
+        ({"key": pem(OTHER_KEY)}, "certificate shop: its key belongs to another certificate"),
+        ({"key": pem(HOST_KEY, b"pass")}, "its key is encrypted; decrypt it and keep it in Ansible Vault"),
+        ({"certificate": "shop.pem"}, "is no PEM text; read it with the lookup ansible.builtin.file"),
+        ({"certificate": None}, "certificate shop: needs the keys name, certificate and key, with texts"),
+        ({"certificate": EXPIRED}, "certificate shop: CN=shop expired 100 days ago; renew it"),
+        ({"certificate": SHOP_CERTIFICATE + IMPOSTOR}, "its chain is broken: the one after CN=shop did not issue it"),
+        ({"certificate": SHOP_CERTIFICATE + CA}, "CN=ca not valid before"),
+    ],
+)
+def test_what_browsers_would_refuse_is_refused(change, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        provided_certificates([SHOP | change])
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_every_name_must_be_covered():
+    with pytest.raises(AnsibleFilterError, match=r"no certificate covers blog\.test; provide one that does"):
+        provided_certificates([SHOP], ["shop.test", "blog.test"])
+
+
+@pytest.mark.parametrize("given", ["shop", 5, None])
+def test_what_is_no_list_is_refused(given):
+    with pytest.raises(AnsibleFilterError, match="certificates: expected a list"):
+        provided_certificates(given)
+
+
+def test_all_problems_are_told_at_once():
+    with pytest.raises(AnsibleFilterError) as caught:
+        provided_certificates([SHOP | {"key": ""}, SHOP | {"name": "old", "certificate": EXPIRED}])
+    assert "certificate shop: has no key" in str(caught.value)
+    assert "certificate old: CN=shop expired" in str(caught.value)
