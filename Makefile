@@ -38,7 +38,7 @@ unit: .venv/complete  ## the unit tests
 
 .PHONY: test
 test: lint unit  ## everything: linters, unit tests, every role's scenario, the whole stack
-	pytest -v tests/scenarios
+	pytest -v --durations=0 tests/scenarios
 
 .PHONY: lock
 lock: .venv/complete  ## pin the Python requirements anew

@@ -1,8 +1,8 @@
 """What the load-balancer tier loses and costs, measured on the lab that `make demo` has brought up.
 
-bench/load_balancer.py reloads | certificates | outages [RUNS] | throughput
+bench/load_balancer.py reloads | certificates | outages [RUNS] | throughput [RUNS] | rendering
 
-Each prints a Markdown table and writes reports/bench-NAME.json. `reloads` and `throughput` need wrk and h2load on the path.
+Each prints a Markdown table and writes reports/bench-NAME.json. It needs wrk and h2load on the path.
 """
 
 from __future__ import annotations
@@ -25,11 +25,25 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-import lab  # noqa: E402 - it is beside, not installed
+sys.path.insert(0, str(ROOT / "collections"))
+
+# They are beside, not installed.
+import yaml  # noqa: E402
+from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.template import Templar, trust_as_template  # noqa: E402
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import complete  # noqa: E402
+
+import lab  # noqa: E402
 
 SHOP = "shop.nospof.test"
 PATH = "/healthz"  # through LB, WAF and application
 LBS = ("lb1", "lb2")
+SETTINGS = {"public_names": "ha_public_names", "app_health_path": "app_health_path"}
+SERVICES = (
+    "hostvars | nospof.stack.topology(groups) | nospof.stack.haproxy_services(inventory_hostname, {KEYS})".replace(
+        "KEYS", ", ".join(f"'{key}': {value}" for key, value in SETTINGS.items())
+    )
+)
 
 
 @dataclass
@@ -258,6 +272,122 @@ def under_load(address: str, work: Callable[[], object]) -> list[dict[str, Any]]
     ]
 
 
+# What an expert would write for these listeners and no more.
+HAND_TUNED = """
+global
+    user haproxy
+    group haproxy
+    maxconn 8000
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 30s
+    timeout server 60s
+    option httplog
+    log stdout format short daemon
+frontend bench
+    bind *:18443 ssl crt /etc/nospof/tls/public.pem alpn h2,http/1.1
+    option forwardfor
+    http-request set-header X-Forwarded-Proto https
+    default_backend bench
+backend bench
+    server app1 APP1:18080 check
+"""
+RESPONDER = """
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 1s
+frontend responder
+    bind *:18080
+    http-request return status 200 content-type text/plain string "a page of the shop"
+"""
+
+
+def render(services: Sequence[dict[str, Any]]) -> str:
+    """Return what the role writes for these services."""
+    role = ROOT / "roles/haproxy"
+    variables = {"inventory_hostname": "bench", "ansible_managed": "bench", "__haproxy_services": complete(services)}
+    for file in ("defaults", "vars"):
+        variables |= yaml.safe_load((role / file / "main.yml").read_text())
+    text = (role / "templates/haproxy.cfg.j2").read_text()
+    return str(Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text)))
+
+
+def throughput(runs: int = 5) -> list[dict[str, Any]]:
+    """Compare the passive LB with the role's configuration to the same LB with a hand-tuned one, turn by turn."""
+    (active,) = holders(virtual_ip())
+    passive = next(name for name in LBS if name != active)
+    app1 = lab.variable("app1", "ansible_host")
+    shop = next(item for item in lab.variable(passive, SERVICES) if item["name"] == "shop")
+    ours = render(
+        [
+            {**shop, "name": "bench", "check": {"type": "tcp"}}
+            | {"binds": [{**shop["binds"][0], "port": 18443}]}
+            | {"servers": [{"name": "app1", "address": app1, "port": 18080}]}
+        ]
+    )
+    # Beside the LB's own process, not instead of it.
+    ours = ours.replace("admin.sock", "bench.sock").replace("127.0.0.1:8404", "127.0.0.1:18404")
+    rates: dict[str, list[float]] = {"the role's configuration": [], "hand-tuned": []}
+    with haproxy("app1", RESPONDER):
+        for _ in range(runs):
+            for name, config in zip(rates, (ours, HAND_TUNED.replace("APP1", app1)), strict=True):
+                with haproxy(passive, config):
+                    url = f"https://{lab.variable(passive, 'ansible_host')}:18443/"
+                    command = ["wrk", "-t1", "-c32", "-d8", "-H", f"Host: {SHOP}", url]
+                    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                    if "Non-2xx" in told or "Socket errors" in told:
+                        raise RuntimeError(told)
+                    rates[name].append(float(re.findall(r"Requests/sec: +([\d.]+)", told)[0]))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    best = medians["hand-tuned"]
+    return [
+        {"configuration": name, "runs": runs, "requests_per_s": medians[name], "ratio": medians[name] / best}
+        | {"all": values}
+        for name, values in rates.items()
+    ]
+
+
+@contextmanager
+def haproxy(host: str, config: str) -> Iterator[None]:
+    """Run one more HAProxy on a node."""
+    subprocess.run(
+        ["ssh", "-F", lab.STATE / "ssh_config", host, "cat > /run/bench.cfg"], input=config, text=True, check=True
+    )
+    run(host, "systemd-run --unit=bench-haproxy --collect haproxy -db -f /run/bench.cfg")
+    try:
+        lab.eventually(lambda: run(host, "ss -Htln '( sport = 18443 or sport = 18080 )'"), "it listens", 10)
+        yield
+    finally:
+        run(host, "systemctl stop bench-haproxy")
+
+
+def rendering() -> list[dict[str, Any]]:
+    """Compute and render 2,000 servers in 50 services."""
+    services = [
+        {
+            "name": f"service{number}",
+            "binds": [{"address": "*", "port": 10000 + number}],
+            "limits": {"requests": {"count": 100, "period": "10s"}},
+            "check": {"type": "http", "path": "/healthz"},
+            "servers": [
+                {"name": f"app{index}", "address": f"10.1.{number}.{index}", "port": 8000} for index in range(40)
+            ],
+        }
+        for number in range(50)
+    ]
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        render(services)
+        seconds.append(time.perf_counter() - begin)
+    return [{"servers": 2000, "services": 50, "median_s": statistics.median(seconds), "worst_s": max(seconds)}]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table of what is not a list."""
     names = [name for name, value in rows[0].items() if not isinstance(value, list)]
@@ -270,7 +400,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure what the first argument names."""
-    jobs = {"reloads": reloads, "certificates": certificates, "outages": outages}
+    jobs: dict[str, Callable[..., list[dict[str, Any]]]] = {
+        job.__name__: job for job in (reloads, certificates, outages, throughput, rendering)
+    }
     name, *numbers = sys.argv[1:] or [""]
     if name not in jobs:
         sys.exit(__doc__)

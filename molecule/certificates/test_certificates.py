@@ -60,3 +60,19 @@ def test_a_damaged_certificate_is_issued_anew_and_the_others_stay(hosts):
     assert after["second"] == before["second"]
     assert after["host"] != before["host"]
     hosts["lb1"].check_output("openssl verify -CAfile %s/ca.crt %s/host.crt", TLS, TLS)
+
+
+def test_a_certificate_from_elsewhere_is_installed_with_its_key(hosts):
+    for host in hosts.values():
+        of_key = host.check_output("openssl pkey -pubout -in %s/shop.pem", TLS)
+        assert of_key == host.check_output("openssl x509 -noout -pubkey -in %s/shop.pem", TLS)
+
+
+def test_a_key_that_does_not_fit_is_refused_and_the_old_one_stays(hosts):
+    before = hosts["lb1"].file(f"{TLS}/shop.pem").content_string
+    done = lab.ansible(CONVERGE, "-e", f"scenario_key={lab.STATE}/scenario-ca/ca.key", "--limit", "lb1,localhost")
+    assert done.returncode != 0
+    assert "certificate shop: its key belongs to another certificate" in done.stdout
+    assert hosts["lb1"].file(f"{TLS}/shop.pem").content_string == before
+    key = (lab.STATE / "scenario-ca/ca.key").read_text().splitlines()[1]
+    assert key not in done.stdout + done.stderr
