@@ -46,7 +46,7 @@ def lb_budget(timers: Mapping[str, Any], priorities: Iterable[int]) -> LbBudget:
         )
     if dead < RESTART:
         problem = f"{dead:g} is less than the {RESTART:g} s in which systemd restarts a crashed HAProxy"
-        raise StackError(f"keepalived_haproxy_dead_after: {problem}; set it to 0.6")
+        raise StackError(f"keepalived_haproxy_dead_after: {problem}; set it to 0.8")
     if hung < dead:
         problem = f"{hung:g} is less than keepalived_haproxy_dead_after ({dead:g}), but busy is not dead"
         raise StackError(f"keepalived_haproxy_hung_after: {problem}; set it to 1.2")

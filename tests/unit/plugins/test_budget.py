@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "keepalived"
-TIMERS = {"advert_interval": 0.1, "haproxy_dead_after": 0.6, "haproxy_hung_after": 1.2}
+TIMERS = {"advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2}
 
 
 def test_the_defaults_keep_what_the_stack_promises():
@@ -20,7 +20,7 @@ def test_the_defaults_keep_what_the_stack_promises():
     assert timers == TIMERS
     assert budget.lb_budget(timers, [254, 244]) == {
         "host_dies": 0.405,
-        "haproxy_dies": 1.405,
+        "haproxy_dies": 1.605,
         "haproxy_hangs": 1.805,
         "clean_stop": 0.105,
     }
