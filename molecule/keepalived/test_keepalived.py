@@ -372,9 +372,6 @@ def test_more_virtual_ips_move_nothing(hosts, vip, near):
     until(lambda: ask(near(50)))
     until(lambda: ask(near(99)) == first[0])
     assert holders(hosts, vip) == holders(hosts, near(99)) == first
-    assert converge().returncode == 0
-    until(lambda: holders(hosts, near(50)) == [])
-    assert holders(hosts, vip) == first
     assert {name: transitions(host) for name, host in hosts.items()} == before
 
 
@@ -389,6 +386,7 @@ def test_a_new_host_takes_nothing_from_those_that_run(hosts, vip, near, address,
     assert converge().returncode == 0
     until(lambda: states(hosts["lb2"])[GROUP] == "BACKUP")
     assert holders(hosts, vip) == ["lb1"]
+    assert holders(hosts, near(50)) == []  # left over from the test before
     assert transitions(hosts["lb1"]) == before["lb1"]
     assert (transitions(hosts["lb2"]) - before["lb2"])["MASTER"] == 0
 
