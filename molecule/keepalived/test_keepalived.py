@@ -196,18 +196,18 @@ def test_one_holder_is_left_when_a_partition_heals(hosts, vip, answerer, hooks):
     try:
         for host in hosts.values():
             host.check_output("nft %s", "; ".join(cut.format(hook) for hook in ("input", "output")))
-        until(lambda: len(holders(hosts, vip)) == 2, 2)
+        until(lambda: len(holders(hosts, vip)) == 2)
     finally:
         for host in hosts.values():
             host.check_output("nft delete table inet cut")
     begin = time.monotonic()
-    (last,) = until(lambda: len(found := holders(hosts, vip)) == 1 and found, 2)
+    (last,) = until(lambda: len(found := holders(hosts, vip)) == 1 and found)
     until(lambda: answerer() == last)
     print(f"{time.monotonic() - begin:.2f} s")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 3  # most of it is SSH
     # Whoever kept it may have lost it elsewhere, at a cloud's provider for one, and is told.
     until(lambda: any(f"{GROUP} MASTER_RX_LOWER_PRI" in line for line in hooks(last)))
-    for _ in range(20):
+    for _ in range(5):
         assert holders(hosts, vip) == [last]
 
 
