@@ -35,7 +35,7 @@ ha_topology: "{{ hostvars | nospof.stack.topology(groups) }}"
 # hosts: {lb1: {address: 10.77.0.11, zone: a, tiers: [lb]}, ...}
 # tiers: {lb: [lb1, lb2], waf: [], app: [app1, app2], db: [db1, db2], witness: [witness1], monitor: []}
 # zones: {a: [app1, db1, lb1], b: [app2, db2, lb2], c: [witness1]}
-# virtual_ips: [{address: 10.77.0.100, prefix: 24, family: 4, router_id: null, primary: null}]
+# virtual_ips: [{address: 10.77.0.100, prefix: 24, family: 4, group: null, router_id: null, primary: null}]
 """
 
 RETURN = r"""

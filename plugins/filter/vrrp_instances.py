@@ -13,11 +13,14 @@ name: vrrp_instances
 version_added: 0.1.0
 short_description: The VRRP instances that an lb host has to run
 description:
-  - One instance for each virtual IP. The result does not depend on the order in which virtual IPs are listed.
-  - A virtual router id that the user leaves out is hashed from the address, and moves on to the next free one where it
-    is taken. So it stays the same when other virtual IPs come or go, unless two addresses share a hash.
-  - The preferred host is the virtual IP's C(primary), else the lb host that is preferred for the fewest virtual IPs,
-    which is the first one in natural order for a single virtual IP. Several virtual IPs are thus active on all hosts.
+  - One instance for each virtual IP, and one for each C(group) of virtual IPs, which so are always on the same host. The
+    result does not depend on the order in which virtual IPs are listed.
+  - A virtual router id that the user leaves out is hashed from the address or the group's name, and moves on to the next
+    free one where it is taken. So it stays the same when other virtual IPs come or go, unless two share a hash.
+  - The preferred host is the C(primary) of the virtual IP or of one in its group. The others are spread over the hosts,
+    starting with the first host in natural order. A host that comes after the others takes over its share and changes no
+    other preference, and a virtual IP that comes after the others changes none.
+  - A group's first address is of the hosts' address family; the others may be of either.
   - Fails when the host is not in group lb, for address families that don't fit, and for unusable router ids.
 positional: host, settings
 requirements: [netaddr]
@@ -53,7 +56,8 @@ keepalived_instances: "{{ ha_topology | nospof.stack.vrrp_instances(inventory_ho
 RETURN = r"""
 _value:
   description:
-    - Instances with the keys of the example, sorted by address.
+    - Instances with the keys of the example, sorted by their first address. They are named C(vip_ADDRESS) or
+      C(group_NAME).
     - Priorities differ between the hosts, by ten as long as there are at most 26 of them; 254 is the preferred host's.
   type: list
   elements: dict

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
 from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError, lines, name_hosts
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
+    Finding,
+    StackError,
+    lines,
+    name_hosts,
+    naturally,
+)
 from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     LONGEST_PREFIX,
     VIP_EXAMPLE,
@@ -96,11 +102,11 @@ def check_virtual_ips(topology: Topology) -> list[Finding]:
     findings = []
     vips = topology["virtual_ips"]
     by_address: dict[str, int] = defaultdict(int)
-    by_router_id: dict[int, list[str]] = defaultdict(list)
+    by_router_id: dict[int, dict[str, None]] = defaultdict(dict)  # in the order of the list
     for vip in vips:
         by_address[vip["address"]] += 1
         if vip["router_id"] is not None:
-            by_router_id[vip["router_id"]].append(vip["address"])
+            by_router_id[vip["router_id"]][f"group {vip['group']}" if vip["group"] else vip["address"]] = None
         if by_address[vip["address"]] == 1:
             findings += _check_virtual_ip(vip, topology)
     for address, times in by_address.items():
@@ -110,6 +116,7 @@ def check_virtual_ips(topology: Topology) -> list[Finding]:
         if len(owners) > 1:
             mend = "give each its own, or leave router_id out to have one computed"
             findings.append(Finding(f"router_id {router_id}", f"is that of {' and '.join(owners)}", mend))
+    findings += _check_groups(vips)
     return findings
 
 
@@ -118,14 +125,17 @@ def _check_virtual_ip(vip: VirtualIp, topology: Topology) -> list[Finding]:
     problems = []
     network = addresses.network(vip["address"], vip["prefix"])
     addressed = {host: addresses.parse(hosts[host]["address"]) for host in lb if hosts[host]["address"]}
-    other_family = [host for host, address in addressed.items() if address.version != vip["family"]]
+    # VRRP talks over the hosts' own addresses. One of theirs in the group carries the other family's along.
+    families = {mate["family"] for mate in topology["virtual_ips"] if vip["group"] and mate["group"] == vip["group"]}
+    other_family = [host for host, address in addressed.items() if address.version not in {vip["family"], *families}]
     outside = [
         host for host, address in addressed.items() if address.version == vip["family"] and address not in network
     ]
     owners = [name for name, host in hosts.items() if host["address"] == vip["address"]]
     if other_family:
         problem = f"is IPv{vip['family']}, unlike the address of {name_hosts(other_family, {})}"
-        problems.append((problem, "use one address family for the virtual IP and the lb hosts"))
+        mend = "use the lb hosts' family, or put it in one group with a virtual IP of their family"
+        problems.append((problem, mend))
     if outside:
         problem = f"its network {network} does not hold the address of {name_hosts(outside, {})}"
         problems.append((problem, "choose a free address in the lb hosts' subnet, with that subnet's prefix length"))
@@ -139,6 +149,20 @@ def _check_virtual_ip(vip: VirtualIp, topology: Topology) -> list[Finding]:
     if vip["primary"] is not None and vip["primary"] not in lb:
         problems.append((f"its primary {vip['primary']} is not in group lb", "name an lb host, or leave primary out"))
     return [Finding(subject, problem, mend) for problem, mend in problems]
+
+
+def _check_groups(vips: Sequence[VirtualIp]) -> list[Finding]:
+    findings = []
+    for group in naturally(vip["group"] for vip in vips if vip["group"]):
+        members = [vip for vip in vips if vip["group"] == group]
+        for key, values in (
+            ("router_id", {str(vip["router_id"]) for vip in members if vip["router_id"] is not None}),
+            ("primary", {vip["primary"] for vip in members if vip["primary"] is not None}),
+        ):
+            if len(values) > 1:
+                problem = f"its virtual IPs differ in {key}: {', '.join(naturally(values))}"
+                findings.append(Finding(f"virtual IP group {group}", problem, f"set {key} on one of them only"))
+    return findings
 
 
 def _check_names(variables: Variables, hosts: list[str]) -> list[Finding]:

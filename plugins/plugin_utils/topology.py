@@ -20,7 +20,7 @@ TIERS = ("lb", "waf", "app", "db", "witness", "monitor")
 ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ROUTER_IDS = 255  # VRRP has the ids 1 to 255
 LONGEST_PREFIX = {4: 32, 6: 128}
-VIP_KEYS = ("address", "router_id", "primary")
+VIP_KEYS = ("address", "group", "router_id", "primary")
 VIP_EXAMPLE = 'write it as a list, like [{address: "10.77.0.100/24"}]'
 
 
@@ -38,6 +38,7 @@ class VirtualIp(TypedDict):
     address: str
     prefix: int
     family: int
+    group: str | None  # virtual IPs of one group are always on the same host
     router_id: int | None
     primary: str | None
 
@@ -171,10 +172,16 @@ def _virtual_ip(subject: str, item: Any, findings: list[Finding]) -> VirtualIp |
     if primary is not None and not isinstance(primary, str):
         findings.append(Finding(subject, f"its primary is {kind(primary)}", "name one host of group lb"))
         primary = None
+    group = item.get("group")
+    if group is not None and not (isinstance(group, str) and ZONE.fullmatch(group)):
+        problem, mend = f"its group {group!r} is no valid name", "name it with letters, digits, hyphens, like site"
+        findings.append(Finding(subject, problem, mend))
+        group = None
     return {
         "address": str(address),
         "prefix": int(prefix),
         "family": address.version,
+        "group": group,
         "router_id": router_id,
         "primary": primary,
     }

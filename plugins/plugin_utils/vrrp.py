@@ -20,7 +20,7 @@ HIGHEST = 254  # 255 is for an address's owner, whom nopreempt would not hold ba
 
 
 class Instance(TypedDict):
-    """What keepalived needs for one virtual IP."""
+    """What keepalived needs for one unit; the first address is the one that VRRP announces."""
 
     name: str
     router_id: int
@@ -34,8 +34,19 @@ class Instance(TypedDict):
     nopreempt: bool
 
 
+class Unit(TypedDict):
+    """Virtual IPs that are always on one host: those of a group, or a single one."""
+
+    name: str
+    hashed: str  # what its router id comes from
+    subject: str  # what errors call it
+    vips: list[VirtualIp]
+    router_id: int | None
+    primary: str | None
+
+
 def vrrp_instances(topology: Topology, host: str, settings: Mapping[str, Any]) -> list[Instance]:
-    """Return one instance for each virtual IP, as this lb host has to run it."""
+    """Return one instance for each group of virtual IPs and each single one, as this lb host has to run it."""
     check_topology(topology)
     interface = settings.get("interface") if isinstance(settings, Mapping) else None
     if not isinstance(interface, str) or not interface:
@@ -43,86 +54,129 @@ def vrrp_instances(topology: Topology, host: str, settings: Mapping[str, Any]) -
     lb = sorted(topology["tiers"]["lb"], key=natural)
     if host not in lb:
         raise StackError(f"{host}: is not in group lb; only lb hosts hold virtual IPs")
-    # Sorted, so that re-ordering the user's list changes nothing.
-    vips = sorted(topology["virtual_ips"], key=lambda vip: (vip["family"], int(addresses.parse(vip["address"]))))
     own = addresses.parse(topology["hosts"][host]["address"])
     peers = [addresses.parse(topology["hosts"][name]["address"]) for name in lb if name != host]
-    for vip in vips:
-        if any(address.version != vip["family"] for address in [own, *peers]):
-            raise StackError(f"virtual IP {vip['address']}: not all lb hosts have an IPv{vip['family']} address")
-    ids, orders = router_ids(vips), preferences(vips, lb)
+    for unit in (units := _units(topology["virtual_ips"], own.version)):
+        lead = unit["vips"][0]
+        if any(address.version != lead["family"] for address in [own, *peers]):
+            raise StackError(f"virtual IP {lead['address']}: not all lb hosts have an IPv{lead['family']} address")
+    ids, orders = router_ids(units), preferences(units, lb)
     return [
         {
-            "name": "vip_" + vip["address"].replace(".", "_").replace(":", "_"),
-            "router_id": ids[vip["address"]],
+            "name": unit["name"],
+            "router_id": ids[unit["name"]],
             "interface": interface,
-            "family": vip["family"],
-            "priority": priorities(orders[vip["address"]])[host],
-            "addresses": [f"{vip['address']}/{vip['prefix']}"],
+            "family": own.version,
+            "priority": priorities(orders[unit["name"]])[host],
+            "addresses": [f"{vip['address']}/{vip['prefix']}" for vip in unit["vips"]],
             "unicast_src": str(own),
             "unicast_peers": [str(peer) for peer in sorted(peers)],
             "state": "BACKUP",
             "nopreempt": True,
         }
-        for vip in vips
+        for unit in units
     ]
 
 
-def router_ids(vips: Sequence[VirtualIp]) -> dict[str, int]:
-    """Return the id of each address: explicit ids, then ids hashed from the address that move on where one is taken."""
+def _units(vips: Sequence[VirtualIp], family: int) -> list[Unit]:
+    """Return the virtual IPs by group, sorted, so that re-ordering the user's list changes nothing.
+
+    A unit's first address is of the hosts' family, where it has one: VRRP announces it to the peers.
+    """
+    if len({vip["address"] for vip in vips}) < len(vips):
+        raise StackError("ha_virtual_ips: an address is listed twice; list it once")
+    members: dict[str, list[VirtualIp]] = {}
+    for vip in sorted(vips, key=lambda vip: (vip["family"] != family, int(addresses.parse(vip["address"])))):
+        # A slash is in no address and in no group's name.
+        members.setdefault(f"group/{vip['group']}" if vip["group"] else vip["address"], []).append(vip)
+    units: list[Unit] = []
+    for key, mates in members.items():
+        group, address = mates[0]["group"], mates[0]["address"]
+        subject = f"virtual IP group {group}" if group else f"virtual IP {address}"
+        ids = {vip["router_id"] for vip in mates} - {None}
+        primaries = {vip["primary"] for vip in mates} - {None}
+        for name, values in (("router_id", ids), ("primary", primaries)):
+            if len(values) > 1:
+                raise StackError(f"{subject}: its virtual IPs differ in {name}; set it on one of them only")
+        units.append(
+            {
+                "name": f"group_{group}" if group else "vip_" + address.replace(".", "_").replace(":", "_"),
+                "hashed": key,
+                "subject": subject,
+                "vips": mates,
+                "router_id": next(iter(ids), None),
+                "primary": next(iter(primaries), None),
+            }
+        )
+    return units
+
+
+def router_ids(units: Sequence[Unit]) -> dict[str, int]:
+    """Return the id of each unit: explicit ids, then ids hashed from its name that move on where one is taken."""
     ids: dict[str, int] = {}
-    for vip in vips:
-        router_id, taken = vip["router_id"], {used: address for address, used in ids.items()}
+    owners: dict[int, str] = {}
+    for unit in units:
+        router_id = unit["router_id"]
         if router_id is None:
             continue
         if not is_router_id(router_id):
-            raise StackError(f"virtual IP {vip['address']}: router_id {router_id!r} is not a number from 1 to 255")
-        if router_id in taken:
-            raise StackError(f"router_id {router_id}: is that of {taken[router_id]} and {vip['address']}; change one")
-        ids[vip["address"]] = router_id
-    if len({vip["address"] for vip in vips}) < len(vips):
-        raise StackError("ha_virtual_ips: an address is listed twice; list it once")
-    if len(vips) > ROUTER_IDS:
-        raise StackError(f"ha_virtual_ips: {len(vips)} virtual IPs, but VRRP has {ROUTER_IDS} router ids; list fewer")
+            raise StackError(f"{unit['subject']}: router_id {router_id!r} is not a number from 1 to 255")
+        if router_id in owners:
+            raise StackError(f"router_id {router_id}: is that of {owners[router_id]} and {unit['subject']}; change one")
+        owners[router_id] = unit["subject"]
+        ids[unit["name"]] = router_id
+    if len(units) > ROUTER_IDS:
+        raise StackError(f"ha_virtual_ips: {len(units)} virtual IPs, but VRRP has {ROUTER_IDS} router ids; list fewer")
     used = set(ids.values())
-    for vip in vips:
-        if vip["router_id"] is None:
-            router_id = int.from_bytes(hashlib.sha256(vip["address"].encode()).digest()[:8], "big") % ROUTER_IDS + 1
+    for unit in units:
+        if unit["router_id"] is None:
+            router_id = int.from_bytes(hashlib.sha256(unit["hashed"].encode()).digest()[:8], "big") % ROUTER_IDS + 1
             while router_id in used:
                 router_id = router_id % ROUTER_IDS + 1
             used.add(router_id)
-            ids[vip["address"]] = router_id
+            ids[unit["name"]] = router_id
     return ids
 
 
-def preferences(vips: Sequence[VirtualIp], hosts: Sequence[str]) -> dict[str, list[str]]:
-    """Return for each virtual IP the hosts in the order in which they should hold it.
+def preferences(units: Sequence[Unit], hosts: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each unit the hosts in the order in which they should hold it.
 
-    The first is its `primary`, else the host that is first for the fewest virtual IPs. The others follow in turn,
-    shifted for each further virtual IP of the same host, so that its loss spreads them over all the others.
+    The first is its `primary`, else chosen by `_first_choices`. The others follow in turn, shifted for each further
+    unit of the same host, so that its loss spreads them over all the others.
     """
-    first_for = dict.fromkeys(hosts, 0)
-    for vip in vips:
-        if vip["primary"] is not None and vip["primary"] not in first_for:
-            raise StackError(f"virtual IP {vip['address']}: its primary {vip['primary']} is not in group lb")
-    chosen = {vip["address"]: vip["primary"] for vip in vips if vip["primary"] is not None}
-    for primary in chosen.values():
-        first_for[primary] += 1
-    for vip in vips:
-        if vip["address"] not in chosen:
-            first = min(hosts, key=lambda host: first_for[host])  # the earliest of equals
-            chosen[vip["address"]] = first
-            first_for[first] += 1
+    for unit in units:
+        if unit["primary"] is not None and unit["primary"] not in hosts:
+            raise StackError(f"{unit['subject']}: its primary {unit['primary']} is not in group lb")
+    firsts = _first_choices(units, hosts)
     orders = {}
     nth = dict.fromkeys(hosts, 0)
-    for vip in vips:
-        first = chosen[vip["address"]]
+    for unit in units:
+        first = firsts[unit["name"]]
         index = list(hosts).index(first)
         others = [*hosts[index + 1 :], *hosts[:index]]
         shift = nth[first] % len(others) if others else 0
-        orders[vip["address"]] = [first, *others[shift:], *others[:shift]]
+        orders[unit["name"]] = [first, *others[shift:], *others[:shift]]
         nth[first] += 1
     return orders
+
+
+def _first_choices(units: Sequence[Unit], hosts: Sequence[str]) -> dict[str, str]:
+    """Spread the units as if the hosts had come one after the other, each relieving those before it.
+
+    So a host that is added at the end takes over its share and leaves every other choice as it was.
+    """
+    firsts = {unit["name"]: unit["primary"] or hosts[0] for unit in units}
+    for count, host in enumerate(hosts, start=1):
+        load = dict.fromkeys(hosts[:count], 0)
+        for unit in units:
+            if unit["primary"] in load:
+                load[unit["primary"]] += 1
+        for unit in units:
+            if unit["primary"] is None:
+                if load[firsts[unit["name"]]] > load[host]:
+                    firsts[unit["name"]] = host
+                load[firsts[unit["name"]]] += 1
+    return firsts
 
 
 def priorities(order: Sequence[str]) -> dict[str, int]:

@@ -157,12 +157,45 @@ VIP_MEND = "choose a free address in the lb hosts' subnet, with that subnet's pr
             [{"address": "10.77.0.100/24", "primary": "app1"}],
             ["virtual IP 10.77.0.100: its primary app1 is not in group lb; name an lb host, or leave primary out"],
         ),
+        # A group may name its router id and primary on several members, and take IPv6 along.
+        (
+            [
+                {"address": "10.77.0.100/24", "group": "site", "router_id": 5, "primary": "lb1"},
+                {"address": "10.77.0.101/24", "group": "site", "router_id": 5, "primary": "lb1"},
+                {"address": "fd00::100/64", "group": "site"},
+            ],
+            [],
+        ),
+        (
+            [
+                {"address": "10.77.0.100/24", "group": "site", "router_id": 5, "primary": "lb1"},
+                {"address": "10.77.0.101/24", "group": "site", "router_id": 6, "primary": "lb2"},
+                {"address": "10.77.0.102/24", "router_id": 6},
+            ],
+            [
+                (
+                    "router_id 6: is that of group site and 10.77.0.102; "
+                    "give each its own, or leave router_id out to have one computed"
+                ),
+                ("virtual IP group site: its virtual IPs differ in router_id: 5, 6; set router_id on one of them only"),
+                ("virtual IP group site: its virtual IPs differ in primary: lb1, lb2; set primary on one of them only"),
+            ],
+        ),
+        (
+            [{"address": "fd00::100/64", "group": "site"}, {"address": "10.77.0.100/24"}],
+            [
+                (
+                    "virtual IP fd00::100: is IPv6, unlike the address of lb1, lb2; "
+                    "use the lb hosts' family, or put it in one group with a virtual IP of their family"
+                )
+            ],
+        ),
         (
             [{"address": "fd00::100/64"}],
             [
                 (
                     "virtual IP fd00::100: is IPv6, unlike the address of lb1, lb2; "
-                    "use one address family for the virtual IP and the lb hosts"
+                    "use the lb hosts' family, or put it in one group with a virtual IP of their family"
                 )
             ],
         ),

@@ -42,7 +42,7 @@ def test_sound_inventory(sound):
     }
     assert result["zones"] == {"3": ["witness1"], "a": ["app1", "db1", "lb1"], "b": ["app2", "db2", "lb2"]}
     assert result["virtual_ips"] == [
-        {"address": "10.77.0.100", "prefix": 24, "family": 4, "router_id": None, "primary": None}
+        {"address": "10.77.0.100", "prefix": 24, "family": 4, "group": None, "router_id": None, "primary": None}
     ]
 
 
@@ -55,14 +55,14 @@ def test_ipv6_is_canonical_and_virtual_ips_are_sorted(sound):
     for number, host in enumerate(hostvars):
         hostvars[host] |= {"ha_address": f"FD00:0::{number + 1:04}", "ha_zone": "a"}
         hostvars[host]["ha_virtual_ips"] = [
-            {"address": "fd00::0100/64", "router_id": 7, "primary": "lb1"},
+            {"address": "fd00::0100/64", "group": "site", "router_id": 7, "primary": "lb1"},
             {"address": "fd00::20/64"},
         ]
     result = topology(hostvars, groups)
     assert result["hosts"]["lb1"]["address"] == "fd00::1"
     assert result["virtual_ips"] == [
-        {"address": "fd00::20", "prefix": 64, "family": 6, "router_id": None, "primary": None},
-        {"address": "fd00::100", "prefix": 64, "family": 6, "router_id": 7, "primary": "lb1"},
+        {"address": "fd00::20", "prefix": 64, "family": 6, "group": None, "router_id": None, "primary": None},
+        {"address": "fd00::100", "prefix": 64, "family": 6, "group": "site", "router_id": 7, "primary": "lb1"},
     ]
 
 
@@ -157,9 +157,19 @@ def test_unusable_host(sound, host, variable, value, line):
             [{"address": "10.77.0.100/24", "primary": ["lb1"]}],
             "ha_virtual_ips[0]: its primary is a list; name one host of group lb",
         ),
+        *(
+            (
+                [{"address": "10.77.0.100/24", "group": value}],
+                (
+                    f"ha_virtual_ips[0]: its group {value!r} is no valid name; "
+                    "name it with letters, digits, hyphens, like site"
+                ),
+            )
+            for value in ("", "a/b", "a b", 7, ["site"])
+        ),
         (
             [{"address": "10.77.0.100/24", "vrid": 3, "adress": 1}],
-            "ha_virtual_ips[0]: has unknown keys: adress, vrid; use only address, router_id, primary",
+            "ha_virtual_ips[0]: has unknown keys: adress, vrid; use only address, group, router_id, primary",
         ),
     ],
 )

@@ -1,0 +1,78 @@
+"""The failover budget: how long each failure may interrupt the service, from the timers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+
+# What the role's check of HAProxy does: keepalived starts it every two seconds, it looks every 0.2 s for 1.5 s at least.
+CHECK_INTERVAL = 2.0
+CHECK_PAUSE = 0.2
+CHECK_RUNS = 1.5
+
+# What remains once the decision has fallen: the address is set, a gratuitous ARP is sent and read.
+MOVE = 0.1
+
+PRIORITIES = 256
+ADVERT_LIMITS = (0.05, 40.95)  # below, keepalived burns a core; above, VRRP version 3 has no number for it
+RESTART = 0.5  # systemd restarts a crashed HAProxy within this
+
+
+class LbBudget(TypedDict):
+    """Longest outage of a virtual IP in seconds, by failure."""
+
+    host_dies: float
+    haproxy_dies: float
+    haproxy_hangs: float
+    clean_stop: float
+
+
+def lb_budget(timers: Mapping[str, Any], priorities: Iterable[int]) -> LbBudget:
+    """Return the longest outage that a virtual IP has for each failure of its load balancer.
+
+    :param timers: `advert_interval`, `haproxy_dead_after`, `haproxy_hung_after`, in seconds.
+    :param priorities: of all hosts for the virtual IP. The slowest heir is the lowest.
+    """
+    advert, dead, hung = (_seconds(timers, name) for name in LbTimers.__annotations__)
+    lowest = min(priorities, default=0)
+    if not 1 <= lowest < PRIORITIES:
+        raise StackError(f"priority {lowest}: is not from 1 to {PRIORITIES - 2}; pass those of all lb hosts")
+    if not ADVERT_LIMITS[0] <= advert <= ADVERT_LIMITS[1]:
+        low, high = ADVERT_LIMITS
+        raise StackError(
+            f"keepalived_advert_interval: {advert:g} is not from {low:g} to {high:g} seconds; set it to 0.1"
+        )
+    if dead < RESTART:
+        problem = f"{dead:g} is less than the {RESTART:g} s in which systemd restarts a crashed HAProxy"
+        raise StackError(f"keepalived_haproxy_dead_after: {problem}; set it to 0.8")
+    if hung < dead:
+        problem = f"{hung:g} is less than keepalived_haproxy_dead_after ({dead:g}), but busy is not dead"
+        raise StackError(f"keepalived_haproxy_hung_after: {problem}; set it to 1.2")
+    # Version 3 scales the skew with the interval. Who gives up says so (priority 0): then only the skew is waited for.
+    skew = advert * (PRIORITIES - lowest) / PRIORITIES
+    # The check may just have ended, and the next one not begun.
+    blind = CHECK_INTERVAL - CHECK_RUNS
+    return {
+        "host_dies": round(3 * advert + skew + MOVE, 3),
+        "haproxy_dies": round(blind + dead + CHECK_PAUSE + skew + MOVE, 3),
+        "haproxy_hangs": round(blind + hung + skew + MOVE, 3),
+        "clean_stop": round(skew + MOVE, 3),
+    }
+
+
+class LbTimers(TypedDict):
+    """What a load balancer's failover depends on, in seconds."""
+
+    advert_interval: float
+    haproxy_dead_after: float
+    haproxy_hung_after: float
+
+
+def _seconds(timers: Mapping[str, Any], name: str) -> float:
+    value = timers.get(name) if isinstance(timers, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        given = "is not set" if value is None else f"{value!r} is no number of seconds"
+        raise StackError(f"keepalived_{name}: {given}; set a number of seconds above 0")
+    return float(value)
