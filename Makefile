@@ -23,11 +23,15 @@ demo: .venv/complete  ## bring up the whole stack in the lab, verify it and prin
 down: .venv/complete  ## remove every trace of the lab
 	@lab/down.sh
 
+# Python programs whose names don't tell.
+PROGRAMS := roles/haproxy/files/nospof-haproxy roles/keepalived/files/check-haproxy roles/keepalived/files/nospof-vrrp-notify
+
 .PHONY: lint
 lint: .venv/complete  ## all linters
 	yamllint --strict .
-	ruff check .
-	ruff format --check .
+	ruff check . $(PROGRAMS)
+	ruff format --check . $(PROGRAMS)
+	set -e; for program in $(PROGRAMS); do mypy $$program; done
 	mypy collections/ansible_collections/nospof/stack/plugins
 	mypy roles/repmgr/files/dbguard.py demo/storefront/storefront
 	ansible-lint --offline
