@@ -13,6 +13,7 @@ import urllib3
 import lab
 
 NAME = "shop.nospof.test"
+SOLD = 5  # orders in a row, so that each app server had one
 
 
 class Shop:
@@ -66,16 +67,21 @@ class Shop:
         return found.group(1)
 
     def seconds_until_it_sells(self, limit: float) -> float:
-        """Try to place an order until one succeeds, and return how long that took."""
-        began = time.monotonic()
-        while True:
+        """Place orders until every app server and proxy serves again, and return when the first of the good ones began."""
+        began = good_since = time.monotonic()
+        good = 0
+        while good < SOLD:
+            if not good:
+                good_since = time.monotonic()
             try:
                 self.order()
             except (urllib3.exceptions.HTTPError, AssertionError):
-                assert time.monotonic() - began < limit, f"no order succeeded within {limit} s"
+                assert time.monotonic() - began < limit, f"no {SOLD} orders in a row succeeded within {limit} s"
+                good = 0
                 time.sleep(0.1)
             else:
-                return time.monotonic() - began
+                good += 1
+        return good_since - began
 
 
 @pytest.fixture(scope="session")
