@@ -29,7 +29,7 @@ lint: .venv/complete  ## all linters
 	ruff check .
 	ruff format --check .
 	mypy collections/ansible_collections/nospof/stack/plugins
-	mypy roles/repmgr/files/dbguard.py demo/storefront/storefront
+	mypy roles/repmgr/files/dbguard demo/storefront/storefront
 	ansible-lint --offline
 
 .PHONY: unit

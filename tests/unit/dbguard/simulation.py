@@ -85,7 +85,12 @@ class World:
     """One history."""
 
     def __init__(
-        self, seed: int, *, databases: int = 2, policy: protocol.Policy = "zero_loss", node: type[protocol.Node] = protocol.Node
+        self,
+        seed: int,
+        *,
+        databases: int = 2,
+        policy: protocol.Policy = "zero_loss",
+        node: type[protocol.Node] = protocol.Node,
     ) -> None:
         self.random = random.Random(seed)
         self.policy = policy
@@ -141,9 +146,7 @@ class World:
         machine.life += 1
         machine.busy = machine.policy_busy = False
         machine.policy_next = None
-        machine.guard = self.node(
-            machine.name, self.kinds, TIMERS, self.policy, machine.disk, self.clock(machine)
-        )
+        machine.guard = self.node(machine.name, self.kinds, TIMERS, self.policy, machine.disk, self.clock(machine))
         self.later(self.random.uniform(0, TICK), machine.name, self.tick, machine, machine.life)
 
     def tick(self, machine: Machine, life: int) -> None:
@@ -165,7 +168,9 @@ class World:
         machine.disk = guard.durable
         for action in actions:
             if isinstance(action, protocol.Send):
-                self.post(machine.name, action.to, self.deliver, machine.name, action.to, machine.life, now, action.message)
+                self.post(
+                    machine.name, action.to, self.deliver, machine.name, action.to, machine.life, now, action.message
+                )
             elif isinstance(action, protocol.SetPolicy):
                 machine.policy_next = action
                 self.policy_worker(machine, machine.life)
@@ -203,7 +208,9 @@ class World:
             machine.disk = machine.guard.durable
             self.post(to, sender, self.answer, to, sender, life, sent, message, reply)
 
-    def answer(self, sender: str, to: str, life: int, sent: float, message: protocol.Message, reply: protocol.Reply) -> None:
+    def answer(
+        self, sender: str, to: str, life: int, sent: float, message: protocol.Message, reply: protocol.Reply
+    ) -> None:
         machine = self.machines[to]
         if machine.guard is not None and machine.life == life:
             machine.guard.replied(self.clock(machine), sender, sent, message, reply)
@@ -228,7 +235,9 @@ class World:
         if postgres is None:
             return
         if action.what == "fence":
-            self.later(self.random.uniform(0, TIMERS.fence - TICK - 0.05), machine.name, self.fenced, machine, postgres.life)
+            self.later(
+                self.random.uniform(0, TIMERS.fence - TICK - 0.05), machine.name, self.fenced, machine, postgres.life
+            )
         elif not machine.busy:
             machine.busy = True
             self.say(f"{machine.name} {action.what}: {action.reason}")
@@ -264,7 +273,14 @@ class World:
     def rejoin(self, machine: Machine, postgres: Postgres, primary: Machine) -> None:
         source = primary.postgres
         both = self.reachable(machine.name, primary.name) and self.reachable(primary.name, machine.name)
-        if both and not primary.frozen and source is not None and source.running and source.primary and not source.frozen:
+        if (
+            both
+            and not primary.frozen
+            and source is not None
+            and source.running
+            and source.primary
+            and not source.frozen
+        ):
             postgres.kill()
             postgres.log = list(source.log)
             postgres.timeline = source.timeline
@@ -298,7 +314,9 @@ class World:
 
     def alive(self, machine: Machine) -> bool:
         postgres = machine.postgres
-        return machine.power and not machine.frozen and postgres is not None and postgres.running and not postgres.frozen
+        return (
+            machine.power and not machine.frozen and postgres is not None and postgres.running and not postgres.frozen
+        )
 
     def connected(self, primary: Machine, standby: Machine) -> bool:
         p, s = primary.postgres, standby.postgres
@@ -327,7 +345,9 @@ class World:
         if end > len(s.log):
             s.log.extend(p.log[len(s.log) : end])
         s.timeline = p.timeline
-        self.later(self.random.choice((0.002, 0.02)), primary.name, self.flushed, primary, standby.name, life, len(s.log))
+        self.later(
+            self.random.choice((0.002, 0.02)), primary.name, self.flushed, primary, standby.name, life, len(s.log)
+        )
 
     def flushed(self, primary: Machine, standby: str, life: int, end: int) -> None:
         p = primary.postgres

@@ -176,7 +176,7 @@ class Node:  # one voter's whole state belongs together
         self.healthy = now
         self.promoting = False
         self.handing_over = False
-        self.spare_until = now + timers.patience / 2
+        self.spare_until = now + timers.lease
         self.rest_until = now
         self.received = now
         self.policy_number = 0
@@ -189,6 +189,8 @@ class Node:  # one voter's whole state belongs together
         self.asked = NEVER
         self.replies: dict[str, tuple[float, Reply]] = {}
         self.wanted_until = NEVER  # until when repmgr wants this node to be promoted
+        self.sounding_until = NEVER  # until when it only wants to know whether it would be
+        self.cleared = NEVER  # when it was last found that it would be
         self.refusal = ""
         self.newest_term = durable.term
         self.leaderless_since = now
@@ -242,6 +244,11 @@ class Node:  # one voter's whole state belongs together
     def want_promotion(self, now: float, seconds: float) -> None:
         """Repmgr has chosen this node: try to have it promoted for so long."""
         self.wanted_until = now + seconds
+        self.refusal = ""
+
+    def sound_out(self, now: float, seconds: float) -> None:
+        """Find out for so long whether this node would be elected; ``cleared`` tells when it would have been."""
+        self.sounding_until = now + seconds
         self.refusal = ""
 
     def hand_over(self, now: float) -> str:
@@ -350,7 +357,7 @@ class Node:  # one voter's whole state belongs together
                 self.durable = newest._replace(record=max(records, key=lambda record: record[:2], default=None))
                 self.newest_term = self.durable.term
                 self.promised_to, self.promised_until = "", now + self.timers.lease
-                self.spare_until = now + self.timers.patience / 2
+                self.spare_until = now + self.timers.lease
                 self.replies = {}
                 return []
             rivals = [peer for peer, reply in recent.items() if peer in self.databases and _holds_primary(reply.peer)]
@@ -379,8 +386,11 @@ class Node:  # one voter's whole state belongs together
         waited = now - max(self.leaderless_since, self.rest_until)
         alone = waited > (10 if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
         role = self.role(now)
-        can = self.name in self.databases and (role == "standby" or (role == "stopped" and not self.local.standby_signal))
-        if not can or not (wanted or alone):
+        can = self.name in self.databases and (
+            role == "standby" or (role == "stopped" and not self.local.standby_signal)
+        )
+        stands = wanted or alone
+        if not can or not (stands or now < self.sounding_until):
             self.campaign = ""
             return []
         if self.campaign and now - self.campaign_began > 2 * timers.heartbeat:
@@ -406,6 +416,10 @@ class Node:  # one voter's whole state belongs together
             self.campaign = ""
             return []
         if self.campaign == "sounding":
+            self.cleared = now
+            if not stands:
+                self.campaign = ""
+                return []
             # This node's own vote comes first, and on disk before anybody hears of it.
             granted, _ = self._on_ask(now, self.name, Ask(self.newest_term + 1, binding=True))
             return self._ask_all(now, "voting", self.durable.term) if granted else []
@@ -570,7 +584,9 @@ class Node:  # one voter's whole state belongs together
         if self.leading:
             ready = may and self._committed() and local.policy_number == self.policy_number and self.policy_number > 0
             if ready and role == "stopped":
-                later = [p for p, (_, peer) in self.heard.items() if p in self.databases and peer.timeline > local.timeline]
+                later = [
+                    p for p, (_, peer) in self.heard.items() if p in self.databases and peer.timeline > local.timeline
+                ]
                 if later:
                     self.note = f"{', '.join(later)} is on a later timeline: waiting for it to become the primary"
                     return []
