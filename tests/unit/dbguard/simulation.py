@@ -16,11 +16,11 @@ from dbguard import protocol
 
 TIMERS = protocol.Timers(lease=3.0, heartbeat=0.75, patience=1.5, fence=0.8, drift=0.01)
 TICK = 0.25  # the longest pause between two looks of the daemon
-FAULTS_FROM, FAULTS_UNTIL, END = 4.0, 16.0, 120.0
+FAULTS_FROM, FAULTS_UNTIL, END = 3.5, 12.5, 120.0
 EMPTY: frozenset[str] = frozenset()
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 (that is what it is)
     """What must never happen has happened."""
 
 
@@ -161,7 +161,7 @@ class World:
         now = self.clock(machine)
         postgres = machine.postgres
         if postgres is None:
-            guard.observe(now, protocol.Local("primary", 1))
+            guard.observe(now, protocol.Local("primary"))
         elif not (postgres.running and postgres.frozen):
             guard.observe(now, self.observation(machine, postgres))
         actions = guard.tick(now)
@@ -192,7 +192,9 @@ class World:
         synced = frozenset(
             name for name in streaming & postgres.names if postgres.flushed.get(name, -1) >= postgres.policy_from
         )
-        return protocol.Local("primary", postgres.timeline, False, False, streaming, synced, postgres.policy_number)
+        return protocol.Local(
+            "primary", postgres.timeline, streaming=streaming, synced=synced, policy_number=postgres.policy_number
+        )
 
     def reachable(self, a: str, b: str) -> bool:
         return not self.cut.get((a, b)) and self.machines[a].power and self.machines[b].power
@@ -511,7 +513,7 @@ class World:
         :raises Violation: something that must never happen has happened.
         """
         self.plan_faults()
-        while self.now < FAULTS_UNTIL + 10:
+        while self.now < FAULTS_UNTIL + 9.2:
             self.step()
         # By now everything has been mended, and a majority is there.
         self.acknowledged_before = len(self.acknowledged)

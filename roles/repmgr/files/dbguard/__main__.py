@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dbguard.cli import main  # noqa: E402 (the line above makes it found)
+from dbguard.cli import main
 
 main()

@@ -99,12 +99,12 @@ class Link:
             self.connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
             response = self.connection.getresponse()
             text = response.read()
-            if response.status != http.HTTPStatus.OK:
-                raise ValueError(f"{self.name} answered {response.status}: {text.decode(errors='replace')}")
-            answer = json.loads(text)
         except BaseException:
             self.close()
             raise
+        if response.status != http.HTTPStatus.OK:
+            raise ValueError(f"{self.name} answered {response.status}: {text.decode(errors='replace')}")
+        answer = json.loads(text)
         if not isinstance(answer, dict):
             raise TypeError("the answer is no object")
         return answer
@@ -138,9 +138,8 @@ class Guard:
         self.server_done = 0.0  # when the newest of that work ended; 0 while there is some
         self.policy_work = Slot()
         self.counts = {"fences": 0, "promotions": 0, "rejoins": 0, "starts": 0}
-        self.shown: dict[str, Any] = {}
+        self.shown: dict[str, str] = {}
         self.shown_at = protocol.NEVER
-        self.said = ""
         self.unregistered_since: float | None = None
         self.paused_file = Path(config.run_directory) / "pause"
 
@@ -338,11 +337,7 @@ class Guard:
             return time.monotonic() - self.node.observed <= self.timers.patience
 
     def _show(self) -> None:
-        """Write the state file now and then, and log what changed."""
-        now = time.monotonic()
-        if now - self.shown_at < 1:
-            return
-        self.shown_at = now
+        """Log what has changed, and write the state file then and every second."""
         state = self.state()
         record = state["record"] or {}
         lines = {
@@ -355,8 +350,10 @@ class Guard:
         for name, line in lines.items():
             if line and self.shown.get(name) != line:
                 log.info("%s", line)
-        self.shown = lines
-        write_state(self.config, state)
+        now = time.monotonic()
+        if lines != self.shown or now - self.shown_at > 1:
+            write_state(self.config, state)
+            self.shown, self.shown_at = lines, now
 
     def metrics(self) -> str:
         """Return the state in Prometheus' text format."""

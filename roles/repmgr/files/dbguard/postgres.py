@@ -60,7 +60,7 @@ class Postgres:
         self.failed_rewinds = 0
         self._connection: psycopg.Connection[Any] | None = None
         self._policy = Policy(0, [], None)
-        self._child: subprocess.Popen[str] | None = None
+        self._promotion: subprocess.Popen[str] | None = None
         self._child_lock = threading.Lock()
         self._loading: psycopg.Connection[Any] | None = None
 
@@ -78,8 +78,7 @@ class Postgres:
             self._disconnect()
             self.lag = None
             # A server that runs but does not answer must be neither started nor trusted.
-            role = "unknown" if self.postmaster() else "stopped"
-            local = Local(role, self._timeline_on_disk())  # type: ignore[arg-type]
+            local = Local("unknown" if self.postmaster() else "stopped", self._timeline_on_disk())
         return local._replace(standby_signal=standby_signal, policy_number=policy.number)
 
     def _ask(self, policy: Policy) -> Local:
@@ -153,8 +152,8 @@ class Postgres:
         that still wait for a standby as done. For the data this is the same as PostgreSQL's immediate stop.
         """
         with self._child_lock:
-            if self._child is not None:
-                self._child.kill()  # such as a promotion under way
+            if self._promotion is not None:
+                self._promotion.kill()
         pid = self.postmaster()
         if not pid:
             return False
@@ -295,13 +294,15 @@ class Postgres:
         :raises subprocess.CalledProcessError: its exit code was not 0; what it said is in the log.
         """
         with self._child_lock:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
-        out, err = self._child.communicate()
-        code = self._child.returncode
+            if command[-1] == "promote":
+                self._promotion = child
+        out, err = child.communicate()
         with self._child_lock:
-            self._child = None
+            self._promotion = None
+        code = child.returncode
         if code:
             log.error("%s: %s", " ".join(command), (err or out).strip())
             raise subprocess.CalledProcessError(code, command[0])

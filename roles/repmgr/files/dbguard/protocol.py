@@ -135,14 +135,14 @@ class SetPolicy(NamedTuple):
 Action = Send | Do | SetPolicy
 
 
-class Node:  # one voter's whole state belongs together
+class Node:
     """One voter."""
 
     # Switched off only by tests, to show that the simulation notices.
     fence_enabled = True
     record_enabled = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (all that a voter starts with)
         self, name: str, kinds: Mapping[str, str], timers: Timers, policy: Policy, durable: Durable, now: float
     ) -> None:
         """Begin after a start of the daemon.
@@ -396,35 +396,38 @@ class Node:  # one voter's whole state belongs together
         if self.campaign and now - self.campaign_began > 2 * timers.heartbeat:
             self.campaign = ""  # the missing votes don't come any more
         if not self.campaign:
-            if now - self.campaign_began < timers.heartbeat:
-                return []
-            return self._ask_all(now, "sounding", self.newest_term + 1)
-        mine = Reply(*self._own_answer(now))
-        grants = [reply for _, reply in [(now, mine), *self.replies.values()] if reply.granted]
-        self.refusal = "; ".join(
-            f"{peer} {reply.reason}"
-            for peer, reply in [(self.name, mine), *((p, r) for p, (_, r) in self.replies.items())]
-            if not reply.granted
-        )
+            early = now - self.campaign_began < timers.heartbeat
+            return [] if early else self._ask_all(now, "sounding", self.newest_term + 1)
+        newest = self._won(now)
+        if newest is None:
+            return []
+        if self.campaign == "voting":
+            self._elected(now, newest)
+            return []
+        self.cleared = now
+        self.campaign = ""
+        # This node's own vote comes first, and on disk before anybody hears of it.
+        if not stands or not self._on_ask(now, self.name, Ask(self.newest_term + 1, binding=True))[0]:
+            return []
+        return self._ask_all(now, "voting", self.durable.term)
+
+    def _won(self, now: float) -> Record | None:
+        """Return the newest record that a majority knows, when it elects this node; else None, and note why not."""
+        replies = {self.name: Reply(*self._own_answer(now))} | {
+            peer: reply for peer, (_, reply) in self.replies.items()
+        }
+        grants = [reply.durable.record for reply in replies.values() if reply.granted]
+        refusals = [f"{peer} {reply.reason}" for peer, reply in replies.items() if not reply.granted]
+        self.refusal = "; ".join(refusals)
         if len(grants) < self.majority:
             self.refusal = self.refusal or "no majority of the voters answers"
-            return []
-        records = [reply.durable.record for reply in grants if reply.durable.record]
-        newest = max(records, key=lambda record: record[:2])
+            return None
+        newest = max((record for record in grants if record), key=lambda record: record[:2])
         if self.record_enabled and self.name not in newest.members:
             self.refusal = f"only {', '.join(sorted(newest.members))} hold every acknowledged write"
             self.campaign = ""
-            return []
-        if self.campaign == "sounding":
-            self.cleared = now
-            if not stands:
-                self.campaign = ""
-                return []
-            # This node's own vote comes first, and on disk before anybody hears of it.
-            granted, _ = self._on_ask(now, self.name, Ask(self.newest_term + 1, binding=True))
-            return self._ask_all(now, "voting", self.durable.term) if granted else []
-        self._elected(now, newest)
-        return []
+            return None
+        return newest
 
     def _own_answer(self, now: float) -> tuple[bool, Durable, Peer, str]:
         granted, reason = self._on_ask(now, self.name, Ask(self.campaign_term, binding=False))
@@ -464,7 +467,7 @@ class Node:  # one voter's whole state belongs together
         if (
             now >= self.rest_until
             and durable.vote == self.name
-            and durable.term == self.newest_term
+            and durable.term >= self.newest_term
             and record is not None
             and (record.primary, record.term) == (self.name, durable.term)
             and not self.local.standby_signal
@@ -538,7 +541,8 @@ class Node:  # one voter's whole state belongs together
             return self._set_policy(frozenset()) if self._committed() else []
         if self.role(now) == "primary":
             limit = now - self.timers.patience - self.timers.heartbeat
-            streaming = {n for n in self.local.streaming if self.heard.get(n, (NEVER, None))[0] > limit}
+            unheard = (self.leading_since, None)  # it has had no time to answer yet
+            streaming = {name for name in self.local.streaming if self.heard.get(name, unheard)[0] > limit}
             good = me | (streaming & self.databases)
         elif now - self.healthy < self.timers.patience:
             good = record.members  # it is just being started
@@ -565,9 +569,8 @@ class Node:  # one voter's whole state belongs together
 
     # The local server --------------------------------------------------------------------------------------------
 
-    def _serve(self, now: float) -> list[Action]:  # noqa: PLR0911 (each is one rule)
+    def _serve(self, now: float) -> list[Action]:
         role = self.role(now)
-        local = self.local
         if self.name not in self.databases:
             # A witness holds no data of its own that could diverge.
             return [Do("start", "the witness is stopped")] if role == "stopped" else []
@@ -576,35 +579,42 @@ class Node:  # one voter's whole state belongs together
         may = self.leading and now < self.lease_until()
         if role == "stopped":
             self.promoting = False
-        dangerous = self.promoting or role == "primary" or (role == "unknown" and not local.standby_signal)
+        dangerous = self.promoting or role == "primary" or (role == "unknown" and not self.local.standby_signal)
         if dangerous and not may:
             return [Do("fence", "no lease")] if now >= self.spare_until and self.fence_enabled else []
+        if self.leading:
+            return self._serve_leader(role, may=may)
+        return self._serve_follower(now, role)
+
+    def _serve_leader(self, role: Role, *, may: bool) -> list[Action]:
+        local = self.local
         if self.handing_over:
             return [Do("stop", "handing over")]
-        if self.leading:
-            ready = may and self._committed() and local.policy_number == self.policy_number and self.policy_number > 0
-            if ready and role == "stopped":
-                later = [
-                    p for p, (_, peer) in self.heard.items() if p in self.databases and peer.timeline > local.timeline
-                ]
-                if later:
-                    self.note = f"{', '.join(later)} is on a later timeline: waiting for it to become the primary"
-                    return []
-                return [Do("start", "it holds the lease")]
-            if ready and role == "standby":
-                self.promoting = True
-                return [Do("promote", f"elected in term {self.durable.term}")]
+        in_effect = local.policy_number == self.policy_number > 0
+        if not (may and in_effect and self._committed()):
             return []
+        if role == "standby":
+            self.promoting = True
+            return [Do("promote", f"elected in term {self.durable.term}")]
+        if role != "stopped":
+            return []
+        later = [p for p, (_, peer) in self.heard.items() if p in self.databases and peer.timeline > local.timeline]
+        if later:
+            self.note = f"{', '.join(later)} is on a later timeline: waiting for it to become the primary"
+            return []
+        return [Do("start", "it holds the lease")]
+
+    def _serve_follower(self, now: float, role: Role) -> list[Action]:
         leader = self.leader(now)
         followed = leader if leader and self.heard[leader][1].role == "primary" else ""
-        if role != "standby" or local.receiving or not followed:
+        if role != "standby" or self.local.receiving or not followed:
             self.received = now
         elif now - self.received > 10 * self.timers.lease:
             self.received = now
             return [Do("rejoin", f"{leader} leads, but nothing has come from it for long", leader)]
         if role != "stopped":
             return []
-        if local.standby_signal:
+        if self.local.standby_signal:
             return [Do("start", "a standby is safe to start")]
         if followed:
             return [Do("rejoin", f"{leader} leads in term {self.durable.term}", leader)]
