@@ -50,13 +50,13 @@ def test_it_notices_when_the_policy_is_taken_to_be_in_effect_before_it_is():
     assert "acknowledged writes are lost" in first_violation(Hasty, "are lost")
 
 
-def test_it_notices_when_votes_are_forgotten():
-    class Forgetful(protocol.Node):
+def test_it_notices_when_voters_break_their_promises():
+    class Faithless(protocol.Node):
         def _on_ask(self, now, sender, message):
-            granted, reason = super()._on_ask(now, sender, message)
-            return (granted or message.binding, reason)
+            self.promised_until = protocol.NEVER
+            return super()._on_ask(now, sender, message)
 
-    assert first_violation(Forgetful, "history")
+    assert "can both acknowledge writes" in first_violation(Faithless, "can both acknowledge")
 
 
 @pytest.mark.parametrize("seed", [9, 31, 1033, 1208, 1589, 3134, 4495])
