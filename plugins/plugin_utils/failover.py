@@ -17,7 +17,7 @@ Timers = dict[str, float]
 #   promote: for how long an elected standby is given to become the primary
 PRESETS: dict[str, Timers] = {
     "fast": {
-        "monitor_interval": 1, "reconnect_attempts": 2, "reconnect_interval": 1, "connect_timeout": 1,
+        "monitor_interval": 1, "reconnect_attempts": 1, "reconnect_interval": 1, "connect_timeout": 1,
         "lease": 3.0, "heartbeat": 0.5, "patience": 1.5, "fence": 0.8, "drift": 0.01,
         "tick": 0.2, "kill": 0.5, "request": 1.0, "promote": 60.0,
     },
