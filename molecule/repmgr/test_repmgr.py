@@ -89,9 +89,12 @@ class Client:
         return [(float(at), int(number)) for at, number in (line.split() for line in lines if line[:1].isdigit())]
 
     def stop(self):
+        """End the client once it writes again, and return the longest pause between two acknowledged writes."""
+        asked = time.time()
+        lab.eventually(lambda: self.acknowledged()[-1][0] > asked, "the client writes again", 30)
         self.host.check_output("touch /tmp/client.stop")
-        time_of = [at for at, _ in self.acknowledged()]
         lab.eventually(lambda: self.host.run("pgrep -f [c]lient.stop").rc != 0, "the client has ended", 20)
+        time_of = [at for at, _ in self.acknowledged()]
         return max(later - earlier for earlier, later in pairwise(time_of))
 
 
@@ -109,7 +112,6 @@ def client(hosts, address, pair):
     yield start
     lab.eventually(lambda: whole(hosts), "the standby is in sync again")
     for one in clients:
-        one.stop()
         kept = set(map(int, sql(hosts[primary_of(roles(hosts))], "select id from drill", "repmgr").split()))
         assert {number for _, number in one.acknowledged()} <= kept
 
