@@ -110,6 +110,7 @@ def client(hosts, address, pair):
     sql(hosts[pair[0]], "drop table if exists drill", "repmgr")
     sql(hosts[pair[0]], "create table drill (id bigint primary key); alter table drill owner to repmgr", "repmgr")
     yield start
+    hosts["witness1"].run("touch /tmp/client.stop")
     lab.eventually(lambda: whole(hosts), "the standby is in sync again")
     for one in clients:
         kept = set(map(int, sql(hosts[primary_of(roles(hosts))], "select id from drill", "repmgr").split()))

@@ -96,6 +96,6 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
         "host_lost": gone,
         "isolated": gone,
         "postmaster_killed": min(RESTART, max(refused, given["patience"] + given["lease"]) + PROMOTION),
-        "frozen": max(detection, 2 * given["patience"] + given["lease"]) + PROMOTION,
+        "frozen": max(detection, given["patience"] + given["lease"]) + PROMOTION,
         "standby_lost": given["patience"] + 2 * given["heartbeat"] + 2 * given["tick"],
     }

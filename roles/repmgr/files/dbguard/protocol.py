@@ -507,7 +507,7 @@ class Node:
             return [Send(peer, Release(self.durable.term)) for peer in self.others]
         role = self.role(now)
         if role == "primary":
-            self.healthy = now
+            self.healthy = self.observed
             self.promoting = False
         actions = self._keep_policy(now)
         fresh = self.durable.record is not record
