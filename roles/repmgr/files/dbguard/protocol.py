@@ -427,7 +427,17 @@ class Node:
             self.refusal = f"only {', '.join(sorted(newest.members))} hold every acknowledged write"
             self.campaign = ""
             return None
+        later = self._later({peer: reply.peer for peer, reply in replies.items()}, newest)
+        if later:
+            self.refusal = f"{', '.join(later)} is on a later timeline and may be promoted too"
+            self.campaign = ""
+            return None
         return newest
+
+    def _later(self, peers: Mapping[str, Peer], record: Record | None) -> list[str]:
+        """Return who was promoted after this node's data branched off, and may be promoted again."""
+        members = record.members if record else frozenset()
+        return [name for name, peer in peers.items() if name in members and peer.timeline > self.local.timeline]
 
     def _own_answer(self, now: float) -> tuple[bool, Durable, Peer, str]:
         granted, reason = self._on_ask(now, self.name, Ask(self.campaign_term, binding=False))
@@ -598,7 +608,7 @@ class Node:
             return [Do("promote", f"elected in term {self.durable.term}")]
         if role != "stopped":
             return []
-        later = [p for p, (_, peer) in self.heard.items() if p in self.databases and peer.timeline > local.timeline]
+        later = self._later({peer: state for peer, (_, state) in self.heard.items()}, self.durable.record)
         if later:
             self.note = f"{', '.join(later)} is on a later timeline: waiting for it to become the primary"
             return []
