@@ -434,6 +434,9 @@ class Node:
             return None
         return newest
 
+    def _heard_peers(self) -> dict[str, Peer]:
+        return {name: peer for name, (_, peer) in self.heard.items()}
+
     def _later(self, peers: Mapping[str, Peer], record: Record | None) -> list[str]:
         """Return who was promoted after this node's data branched off, and may be promoted again."""
         members = record.members if record else frozenset()
@@ -482,6 +485,7 @@ class Node:
             and (record.primary, record.term) == (self.name, durable.term)
             and not self.local.standby_signal
             and self.local.role in ("stopped", "primary")
+            and not self._later(self._heard_peers(), record)
         ):
             self.campaign = ""
             self._lead_from(now)
@@ -608,7 +612,7 @@ class Node:
             return [Do("promote", f"elected in term {self.durable.term}")]
         if role != "stopped":
             return []
-        later = self._later({peer: state for peer, (_, state) in self.heard.items()}, self.durable.record)
+        later = self._later(self._heard_peers(), self.durable.record)
         if later:
             self.note = f"{', '.join(later)} is on a later timeline: waiting for it to become the primary"
             return []
