@@ -4,7 +4,7 @@ import pytest
 from ansible_collections.nospof.stack.plugins.plugin_utils import failover
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
 from dbguard.protocol import Timers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -55,6 +55,7 @@ def test_an_unknown_preset_is_refused():
         failover.timers("swift")
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {
