@@ -33,7 +33,7 @@ lint: .venv/complete  ## all linters
 	ruff format --check . $(PROGRAMS)
 	set -e; for program in $(PROGRAMS); do mypy $$program; done
 	mypy collections/ansible_collections/nospof/stack/plugins
-	mypy roles/repmgr/files/dbguard.py demo/storefront/storefront
+	mypy roles/repmgr/files/dbguard demo/storefront/storefront
 	ansible-lint --offline
 
 .PHONY: unit

@@ -1,0 +1,101 @@
+"""The failover budget of the database tier: all timers from one preset, and the rules that they must obey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+
+Timers = dict[str, float]
+
+# All in seconds; repmgrd takes whole ones only.
+#   monitor_interval, reconnect_attempts, reconnect_interval, connect_timeout: repmgrd's detection of a lost primary
+#   lease, heartbeat, patience, fence, drift: see roles/repmgr/files/dbguard/protocol.py
+#   tick: dbguard's longest pause between two looks; kill: the longest that killing the server takes
+#   request: for how long a voter may be silent before a message to it is given up
+#   promote: for how long an elected standby is given to become the primary
+PRESETS: dict[str, Timers] = {
+    "fast": {
+        "monitor_interval": 1, "reconnect_attempts": 1, "reconnect_interval": 1, "connect_timeout": 1,
+        "lease": 3.0, "heartbeat": 0.5, "patience": 1.5, "fence": 0.8, "drift": 0.01,
+        "tick": 0.2, "kill": 0.5, "request": 1.0, "promote": 60.0,
+    },
+    "normal": {
+        "monitor_interval": 2, "reconnect_attempts": 2, "reconnect_interval": 2, "connect_timeout": 2,
+        "lease": 6.0, "heartbeat": 1.0, "patience": 3.0, "fence": 1.2, "drift": 0.01,
+        "tick": 0.2, "kill": 0.8, "request": 2.0, "promote": 120.0,
+    },
+    "wide": {
+        "monitor_interval": 5, "reconnect_attempts": 3, "reconnect_interval": 5, "connect_timeout": 5,
+        "lease": 15.0, "heartbeat": 2.0, "patience": 6.0, "fence": 2.0, "drift": 0.01,
+        "tick": 0.5, "kill": 1.0, "request": 4.0, "promote": 300.0,
+    },
+}  # fmt: skip
+PROMOTION = 1.2  # asking for votes, repmgr's own checks and PostgreSQL's promotion, as measured
+RESTART = 2.0  # of a server that crashed, with a short recovery
+
+
+def timers(preset: str) -> Timers:
+    """Return the timers of a preset.
+
+    :raises StackError: there is no such preset, or its timers are unsafe.
+    """
+    if preset not in PRESETS:
+        raise StackError(f"repmgr_rto: {preset!r} is none of {', '.join(PRESETS)}; choose one of these")
+    found = dict(PRESETS[preset])
+    problems = unsafe(found)
+    if problems:
+        raise StackError(f"repmgr_rto {preset}: {'; '.join(problems)}")
+    return found
+
+
+def unsafe(given: Mapping[str, float]) -> list[str]:
+    """Return which rules the timers break, in words."""
+    plan = budget(given)
+    usable = plan["usable"]
+    rules = {
+        f"an isolated primary may be writable until {plan['fenced']:.2f} s after its last renewal but another may be "
+        f"promoted after {plan['earliest_promotion']:.2f} s: raise fence or lower tick or kill": plan["fenced"]
+        >= plan["earliest_promotion"],
+        f"one lost renewal would fence the primary: raise lease ({given['lease']} s) or lower heartbeat or request": usable
+        <= given["heartbeat"] + given["request"],
+        "the server must be looked at several times before it counts as silent: raise patience": given["patience"]
+        < 3 * given["tick"],
+        "repmgrd's timers must be whole seconds of at least 1": any(
+            given[name] < 1 or given[name] != int(given[name])
+            for name in ("monitor_interval", "reconnect_attempts", "reconnect_interval", "connect_timeout")
+        ),
+    }
+    return [text for text, broken in rules.items() if broken]
+
+
+def budget(given: Mapping[str, float]) -> dict[str, Any]:
+    """Return what the timers add up to, in seconds.
+
+    ``usable``: for how long after it was sent a renewal lets the primary write; ``fenced``: when an isolated primary is
+    dead at the latest, and ``earliest_promotion``: when another can be promoted, both after the last renewal was sent and
+    on the clock that is worst; ``detection``: until repmgrd gives up a host that is gone; ``host_lost``, ``isolated``,
+    ``postmaster_killed``, ``frozen``: the longest until writes are possible again; ``standby_lost``: the longest that
+    writes are held up.
+    """
+    slow = 1 + given["drift"] / 2  # the primary's clock may be slow and the voter's fast
+    usable = given["lease"] * (1 - given["drift"]) - given["fence"]
+    tries = given["reconnect_attempts"]
+    timeout = given["connect_timeout"]
+    detection = (
+        given["monitor_interval"] + timeout + tries * timeout + (tries - 1) * given["reconnect_interval"] + timeout
+    )
+    refused = given["monitor_interval"] + (tries - 1) * given["reconnect_interval"]  # connections fail at once
+    gone = max(detection, given["lease"]) + PROMOTION
+    return {
+        "usable": usable,
+        "fenced": usable * slow + given["tick"] + given["kill"],
+        "earliest_promotion": given["lease"] / slow,
+        "detection": detection,
+        "host_lost": gone,
+        "isolated": gone,
+        "postmaster_killed": min(RESTART, max(refused, given["patience"] + given["lease"]) + PROMOTION),
+        "frozen": max(detection, given["patience"] + given["lease"]) + PROMOTION,
+        "standby_lost": given["patience"] + 2 * given["heartbeat"] + 2 * given["tick"],
+    }

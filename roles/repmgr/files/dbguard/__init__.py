@@ -1,0 +1,1 @@
+"""dbguard: makes repmgr's failover safe, and brings a returned node back. See the role's README."""

@@ -1,0 +1,101 @@
+"""The HTTPS endpoint: for load balancers, for the other voters, and for the command line of this host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from dbguard import wire
+
+if TYPE_CHECKING:
+    from dbguard.daemon import Guard
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    guard: Guard
+    protocol_version = "HTTP/1.1"
+    timeout = 60  # of an idle connection, in seconds
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave together
+
+    def do_GET(self) -> None:
+        """Answer 200 for yes, 503 for no."""
+        url = urlsplit(self.path)
+        try:
+            max_lag = float(parse_qs(url.query).get("max_lag", ["inf"])[0])
+        except ValueError:
+            self._answer(400, {"error": "max_lag is a number of seconds"})
+            return
+        guard = self.guard
+        checks: dict[str, Callable[[], bool]] = {
+            "/primary": guard.writable,
+            "/replica": lambda: guard.readable(max_lag),
+            "/health": guard.known,
+        }
+        if url.path == "/metrics":
+            self._send(200, guard.metrics(), "text/plain; version=0.0.4")
+        elif url.path not in checks:
+            self._answer(404, {"error": "ask /primary, /replica, /health or /metrics"})
+        else:
+            self._answer(200 if checks[url.path]() else 503, guard.state())
+
+    def do_POST(self) -> None:
+        """Answer another voter, or the command line of this host."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        names = self._peer_names()
+        own = self.guard.config.node
+        if self.path == "/message":
+            sender = next((name for name in self.guard.addresses if name in names), "")
+            if not sender:
+                self._answer(403, {"error": "only voters may ask this"})
+                return
+            try:
+                message = wire.message_from(json.loads(body))
+            except (ValueError, TypeError, KeyError):
+                self._answer(400, {"error": "not a message"})
+                return
+            self._answer(200, wire.reply_to(self.guard.receive(sender, message)))
+        elif self.path in ("/may-promote", "/promote", "/hand-over"):
+            if own not in names:
+                self._answer(403, {"error": "only this host may ask this"})
+                return
+            self._answer(200, {"problem": self.guard.command(self.path)})
+        else:
+            self._answer(404, {"error": "no such thing"})
+
+    def _peer_names(self) -> set[str]:
+        certificate = self.connection.getpeercert() or {}
+        return {str(value) for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
+
+    def _answer(self, code: int, body: dict[str, Any]) -> None:
+        self._send(code, json.dumps(body), "application/json")
+
+    def _send(self, code: int, text: str, content_type: str) -> None:
+        content = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: several checks arrive every second."""
+
+
+class Server(ThreadingHTTPServer):
+    """HTTPS server whose handshakes run in the connection's own thread, so that a slow client holds up nobody."""
+
+    daemon_threads = True
+
+    def __init__(self, guard: Guard) -> None:
+        """Bind to the node's address."""
+        super().__init__((guard.config.address, guard.config.port), type("GuardHandler", (Handler,), {"guard": guard}))
+        self.socket = guard.tls.server.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: a client that hangs up or fails its handshake is its own affair."""

@@ -1,0 +1,241 @@
+"""Three daemons that talk over HTTPS on loopback; only PostgreSQL is played."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import ipaddress
+import json
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from dbguard import daemon, protocol
+from dbguard.config import Config
+from dbguard.endpoint import Server
+
+KINDS = {"db1": "db", "db2": "db", "witness1": "witness"}
+ADDRESS = {"db1": "127.81.0.1", "db2": "127.81.0.2", "witness1": "127.81.0.3"}
+PORT = 18008
+TIMERS = {
+    "lease": 1.5, "heartbeat": 0.2, "patience": 0.8, "fence": 0.3, "drift": 0.01, "tick": 0.05, "kill": 0.2,
+    "request": 0.5, "promote": 8.0,
+}  # fmt: skip
+
+
+class Postgres:
+    """A server that does at once what it is told."""
+
+    def __init__(self, name: str, cluster: dict[str, Postgres]) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.role = "standby" if name == "db2" else "primary"
+        self.timeline = 1
+        self.lag: float | None = 0.0
+        self.policy = protocol.SetPolicy(0, frozenset())
+        self.log: list[str] = []
+        cluster[name] = self
+
+    def observe(self) -> protocol.Local:
+        other = self.cluster.get({"db1": "db2", "db2": "db1"}.get(self.name, ""))
+        streams = other is not None and {self.role, other.role} == {"primary", "standby"}
+        names = frozenset([other.name]) if streams and other and self.role == "primary" else frozenset()
+        return protocol.Local(
+            self.role, self.timeline, self.role == "standby" or "signal" in self.log, streams, names,
+            names & self.policy.names, self.policy.number,
+        )  # fmt: skip
+
+    def fence(self) -> bool:
+        ran, self.role = self.role != "stopped", "stopped"
+        if ran:
+            self.log.append("fence")
+        return ran
+
+    def start(self) -> None:
+        self.role = "standby" if "signal" in self.log else "primary"
+
+    def stop(self) -> None:
+        self.log.append("stop")
+        self.role = "stopped"
+
+    def promote(self) -> None:
+        self.role = "primary"
+        self.timeline += 1
+
+    def rejoin(self, address: str) -> None:
+        self.log.append("signal")
+        self.timeline = next(self.cluster[name].timeline for name, at in ADDRESS.items() if at == address)
+        self.role = "standby"
+
+    def set_policy(self, wanted: protocol.SetPolicy) -> None:
+        self.policy = wanted
+
+    def hurry_policy(self) -> None:
+        pass
+
+    def registration(self) -> None:
+        raise OSError("no repmgr here")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    now = dt.datetime.now(dt.UTC)
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+
+    def issue(name: str, key, *extensions):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(ca)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        return builder.sign(ca_key, hashes.SHA256())
+
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    authority = issue(
+        "test CA", ca_key, (x509.BasicConstraints(ca=True, path_length=0), True), (usage, True),
+        (x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False),
+    )  # fmt: skip
+    for name in [*KINDS, "stranger"]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        address = x509.IPAddress(ipaddress.ip_address(ADDRESS.get(name, "127.81.0.9")))
+        names = x509.SubjectAlternativeName([x509.DNSName(name), address])
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+        (folder / name).mkdir()
+        (folder / name / "host.crt").write_bytes(
+            issue(name, key, (names, False), (identifier, False)).public_bytes(serialization.Encoding.PEM)
+        )
+        (folder / name / "host.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        (folder / name / "ca.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    return folder
+
+
+class Cluster:
+    """The daemons' objects by name."""
+
+    def __init__(self, folder: Path, certificates: Path) -> None:
+        self.postgres: dict[str, Postgres] = {}
+        self.guards: dict[str, daemon.Guard] = {}
+        self.servers: dict[str, Server] = {}
+        self.tls = certificates
+        for name, kind in KINDS.items():
+            (folder / name).mkdir()
+            config = Config(
+                node=name, kind=kind, address=ADDRESS[name], port=PORT, postgresql_port=1, data_directory="/nowhere",
+                bin_directory="/nowhere", config_file="", unit="", tls_dir=str(certificates / name), repmgr_conf="",
+                interval=0.05, durability="zero_loss", timers=TIMERS, state_directory=str(folder / name),
+                run_directory=str(folder / name),
+                peers=[{"name": n, "kind": k, "address": ADDRESS[n]} for n, k in KINDS.items() if n != name],
+            )  # fmt: skip
+            guard = daemon.Guard(config)
+            guard.postgres = Postgres(name, self.postgres)
+            self.guards[name] = guard
+            self.servers[name] = Server(guard)
+        for name, guard in self.guards.items():
+            targets = [guard.loop, guard.watch, guard.apply_policy, guard.serve, self.servers[name].serve_forever]
+            targets += [lambda guard=guard, peer=peer: guard.talk(peer) for peer in guard.addresses]
+            for target in targets:
+                threading.Thread(target=target, daemon=True).start()
+
+    def ask(self, name: str, method: str, path: str, body: str = "", *, sender: str = "") -> tuple[int, str]:
+        tls = ssl.create_default_context(cafile=self.tls / name / "ca.crt")
+        if sender:
+            tls.load_cert_chain(self.tls / sender / "host.crt", self.tls / sender / "host.key")
+        connection = http.client.HTTPSConnection(ADDRESS[name], PORT, timeout=15, context=tls)
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+    def primary(self, name: str) -> bool:
+        return self.ask(name, "GET", "/primary")[0] == 200
+
+    def members(self) -> set[str]:
+        record = self.guards["witness1"].node.durable.record
+        return set(record.members) if record else set()
+
+
+def eventually(check, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, certificates) -> Cluster:
+    made = Cluster(tmp_path_factory.mktemp("state"), certificates)
+    eventually(lambda: made.primary("db1"))
+    return made
+
+
+def test_the_standby_gets_into_the_record_and_commits_wait_for_it(cluster):
+    eventually(lambda: cluster.members() == {"db1", "db2"})
+    assert cluster.postgres["db1"].policy.names == {"db2"}
+    assert cluster.ask("db2", "GET", "/replica?max_lag=1")[0] == 200
+    assert not cluster.primary("db2")
+    assert not cluster.primary("witness1")
+
+
+def test_the_state_can_be_read_by_programs(cluster):
+    eventually(lambda: "dbguard_in_sync 2" in cluster.ask("db1", "GET", "/metrics")[1])
+    text = cluster.ask("db1", "GET", "/metrics")[1]
+    assert "dbguard_writable 1\n" in text
+    assert 'dbguard_voter_heard_seconds{voter="db2"}' in text
+    state = json.loads((Path(cluster.guards["db1"].config.run_directory) / "state.json").read_text())
+    assert (state["node"], state["role"], state["leader"]) == ("db1", "primary", "db1")
+
+
+def test_only_voters_may_vote_and_only_the_host_itself_may_promote(cluster):
+    ask = json.dumps({"kind": "Ask", "term": 99, "binding": True})
+    assert cluster.ask("db2", "POST", "/message", ask)[0] == 403
+    assert cluster.ask("db2", "POST", "/message", ask, sender="stranger")[0] == 403
+    assert cluster.ask("db2", "POST", "/promote", sender="db1")[0] == 403
+    assert cluster.ask("db2", "POST", "/promote")[0] == 403
+    assert cluster.ask("db2", "POST", "/message", "[]", sender="db1")[0] == 400
+    assert cluster.ask("db2", "POST", "/nonsense", sender="db1")[0] == 404
+    assert cluster.guards["db2"].node.durable.term < 99
+
+
+def test_while_the_primary_lives_nobody_else_may_be_promoted(cluster):
+    status, text = cluster.ask("db2", "POST", "/may-promote", sender="db2")
+    assert status == 200
+    assert "promised db1" in json.loads(text)["problem"]
+
+
+def test_a_hand_over_makes_the_standby_the_primary_and_the_old_one_follow(cluster):
+    assert "not the primary" in cluster.ask("db2", "POST", "/hand-over", sender="db2")[1]
+    assert json.loads(cluster.ask("db1", "POST", "/hand-over", sender="db1")[1]) == {"problem": ""}
+    assert cluster.postgres["db1"].log == ["stop"]
+    assert json.loads(cluster.ask("db2", "POST", "/promote", sender="db2")[1]) == {"problem": ""}
+    assert cluster.primary("db2")
+    assert not cluster.primary("db1")
+    eventually(lambda: cluster.postgres["db1"].role == "standby")
+    eventually(lambda: cluster.members() == {"db1", "db2"})
+    assert json.loads(cluster.ask("db2", "POST", "/promote", sender="db2")[1]) == {"problem": ""}  # once more
+
+
+def test_a_primary_without_its_voters_is_fenced_and_comes_back_with_them(cluster):
+    for name in ("db1", "witness1"):
+        cluster.guards[name].receive = lambda *_: (_ for _ in ()).throw(OSError)
+    eventually(lambda: cluster.postgres["db2"].role == "stopped")
+    assert not cluster.primary("db2")
+    for name in ("db1", "witness1"):
+        del cluster.guards[name].receive
+    eventually(lambda: cluster.primary("db2"), 15)

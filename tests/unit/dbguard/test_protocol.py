@@ -1,0 +1,283 @@
+"""The protocol's rules one by one; the simulation tests how they work together."""
+
+import pytest
+from dbguard import protocol, wire
+from dbguard.postgres import standby_names
+from dbguard.protocol import Ask, Do, Durable, Local, Node, Peer, Record, Release, Renew, Reply, Send, Timers
+
+TIMERS = Timers(lease=3.0, heartbeat=0.5, patience=1.5, fence=0.8, drift=0.01)
+KINDS = {"db1": "db", "db2": "db", "witness1": "witness"}
+BOTH = frozenset({"db1", "db2"})
+PRIMARY = Local("primary", 1, streaming=frozenset({"db2"}))
+STANDBY = Local("standby", 1, standby_signal=True, receiving=True)
+RECORD = Record(1, 5, "db1", BOTH)
+PEER = Peer("primary", 1, standby_signal=False)
+
+
+def node(name, durable=None, *, now=0.0, policy="zero_loss", local=None):
+    made = Node(name, KINDS, TIMERS, policy, durable or Durable(1, "db1", RECORD), now)
+    made.observe(now, local or {"db1": PRIMARY, "db2": STANDBY, "witness1": Local("primary", 1)}[name])
+    return made
+
+
+def grant(leader, now, *peers):
+    """Let these voters grant the leader's newest renewal."""
+    for peer in peers:
+        reply = Reply(granted=True, durable=leader.durable, peer=Peer("standby", 1, standby_signal=True))
+        leader.replied(now, peer, now, Renew(leader.durable.term, leader.durable.record, PEER), reply)
+
+
+def leading(now=0.0):
+    made = node("db1", now=now)
+    made.tick(now)
+    grant(made, now, "db2", "witness1")
+    made.tick(now)
+    return made
+
+
+def done(actions, kind=Do):
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def test_a_primary_is_writable_with_a_majority_and_not_without():
+    leader = node("db1")
+    leader.tick(0)
+    assert not leader.writable(0)
+    grant(leader, 0, "witness1")
+    leader.tick(0)
+    assert leader.writable(0)
+    assert leader.lease_until() == pytest.approx(3 * 0.99 - 0.8)
+
+
+def test_it_counts_from_when_it_asked_not_from_when_it_was_answered():
+    leader = node("db1")
+    leader.tick(0)
+    reply = Reply(granted=True, durable=leader.durable, peer=PEER)
+    leader.replied(1.0, "witness1", 0.0, Renew(1, leader.durable.record, PEER), reply)
+    assert leader.lease_until() == pytest.approx(3 * 0.99 - 0.8)
+
+
+def test_it_is_fenced_when_the_lease_ends_and_before_any_promise_does():
+    leader = leading()
+    for now in (2.0, 2.1):
+        leader.observe(now, PRIMARY)
+        assert not [do for do in done(leader.tick(now)) if do.what == "fence"]
+    assert not leader.writable(2.2)
+    leader.spare_until = 0
+    leader.observe(2.2, PRIMARY)
+    assert [do.what for do in done(leader.tick(2.2))] == ["fence"]
+
+
+def test_a_frozen_server_loses_the_lease_though_every_voter_answers():
+    leader = leading()
+    leader.spare_until = 0
+    now, fenced = 0.0, None
+    while fenced is None and now < 10:
+        now += 0.1
+        actions = leader.tick(now)
+        if done(actions, Send):
+            grant(leader, now, "db2", "witness1")
+        fenced = next((now for do in done(actions) if do.what == "fence"), None)
+    assert 1.5 < fenced < 1.5 + 3
+
+
+def test_a_voter_keeps_its_promise():
+    voter = node("witness1")
+    assert voter.receive(5, "db1", Renew(1, RECORD, PEER)).granted
+    assert "promised db1" in voter.receive(7.9, "db2", Ask(2, binding=True)).reason
+    assert voter.receive(8.1, "db2", Ask(2, binding=True)).granted
+    assert voter.durable == Durable(2, "db2", RECORD)
+    assert not voter.receive(8.2, "db1", Renew(1, RECORD, PEER)).granted
+
+
+def test_a_voter_that_was_restarted_waits_for_a_whole_lease():
+    voter = node("witness1", now=100)
+    assert not voter.receive(102.9, "db2", Ask(2, binding=True)).granted
+    assert voter.receive(103.1, "db2", Ask(2, binding=True)).granted
+
+
+def test_a_voter_votes_once_in_a_term():
+    voter = node("witness1")
+    assert voter.receive(5, "db2", Ask(2, binding=True)).granted
+    assert voter.receive(5, "db2", Ask(2, binding=True)).granted
+    assert not voter.receive(50, "db1", Ask(2, binding=True)).granted
+
+
+def test_sounding_out_changes_nothing():
+    voter = node("witness1")
+    assert voter.receive(5, "db2", Ask(2, binding=False)).granted
+    assert voter.durable == Durable(1, "db1", RECORD)
+    assert voter.promised_until < 5
+
+
+def test_a_released_lease_frees_the_voter_at_once():
+    voter = node("witness1")
+    voter.receive(5, "db1", Renew(1, RECORD, PEER))
+    assert not voter.receive(5, "db2", Release(1)).granted
+    assert voter.receive(5, "db1", Release(1)).granted
+    assert voter.receive(5, "db2", Ask(2, binding=True)).granted
+
+
+def test_a_voter_that_knows_nothing_neither_votes_nor_grants():
+    voter = node("witness1", Durable())
+    assert not voter.receive(50, "db2", Ask(2, binding=True)).granted
+    assert not voter.receive(50, "db1", Renew(1, RECORD, PEER)).granted
+
+
+def test_it_learns_from_all_the_others_and_from_nobody_less():
+    voter = node("witness1", Durable())
+    assert len(done(voter.tick(0), Send)) == 2
+    voter.replied(0.1, "db1", 0.0, Ask(0, binding=False), Reply(False, Durable(1, "db1", RECORD), PEER))
+    voter.tick(0.2)
+    assert voter.durable == Durable()
+    assert "not heard: db2" in voter.note
+    voter.replied(0.3, "db2", 0.0, Ask(0, binding=False), Reply(False, Durable(2, "db2", RECORD), PEER))
+    voter.tick(0.4)
+    assert voter.durable == Durable(2, "db2", RECORD)
+
+
+def test_a_new_cluster_is_not_founded_while_two_hosts_hold_a_primary_s_data():
+    first = node("db1", Durable(), local=Local("primary", 1))
+    first.tick(0)
+    for peer in ("db2", "witness1"):
+        first.replied(0.1, peer, 0.0, Ask(0, binding=False), Reply(False, Durable(), PEER))
+    first.tick(0.2)
+    assert first.durable == Durable()
+    assert "db2 also holds a primary's data" in first.note
+
+
+def elect(candidate, now, *, record=RECORD, voter="witness1"):
+    """Let one other voter answer all that the candidate asks, and return all that it did."""
+    actions = []
+    for _ in range(4):
+        new = candidate.tick(now)
+        actions += new
+        for send in done(new, Send):
+            if send.to == voter:
+                candidate.replied(now, voter, now, send.message, Reply(True, Durable(1, "db1", record), PEER))
+    return actions
+
+
+def test_a_standby_in_the_record_is_elected_and_promoted_once_its_own_record_is_stored():
+    candidate = node("db2", now=-10)
+    candidate.observe(0, STANDBY)
+    candidate.want_promotion(0, 10)
+    assert not done(elect(candidate, 0))
+    assert candidate.durable == Durable(2, "db2", Record(2, 6, "db2", frozenset({"db2"})))
+    assert not candidate.writable(0)
+    grant(candidate, 0, "witness1")
+    policy = done(candidate.tick(0), protocol.SetPolicy)
+    assert [item.names for item in policy] == [frozenset()]
+    candidate.observe(0, STANDBY._replace(policy_number=policy[0].number))
+    assert [do.what for do in done(candidate.tick(0))] == ["promote"]
+
+
+def test_a_standby_that_is_not_in_the_record_is_not_elected():
+    candidate = node("db2", now=-10)
+    candidate.observe(0, STANDBY)
+    candidate.want_promotion(0, 10)
+    elect(candidate, 0, record=Record(1, 6, "db1", frozenset({"db1"})))
+    assert candidate.durable.term == 1
+    assert candidate.refusal == "only db1 hold every acknowledged write"
+
+
+def test_the_primary_goes_on_alone_only_after_a_majority_has_recorded_it():
+    leader = leading()
+    leader.policy_names = frozenset({"db2"})
+    leader.observe(0.1, Local("primary", 1))
+    actions = leader.tick(0.1)
+    assert leader.durable.record == Record(1, 6, "db1", frozenset({"db1"}))
+    assert not done(actions, protocol.SetPolicy)
+    assert not leader.writable(0.1)
+    grant(leader, 0.2, "witness1")
+    assert [item.names for item in done(leader.tick(0.2), protocol.SetPolicy)] == [frozenset()]
+
+
+def test_a_standby_is_recorded_only_when_commits_wait_for_it_and_it_has_caught_up():
+    alone = Record(1, 5, "db1", frozenset({"db1"}))
+    leader = node("db1", Durable(1, "db1", alone))
+    leader.tick(0)
+    grant(leader, 0, "db2", "witness1")
+    policy = done(leader.tick(0), protocol.SetPolicy)[0]
+    assert policy.names == {"db2"}
+    leader.observe(0.1, PRIMARY)  # it streams, but nothing is in effect
+    leader.tick(0.1)
+    leader.observe(0.2, PRIMARY._replace(policy_number=policy.number))  # in effect, but it is behind
+    leader.tick(0.2)
+    assert leader.durable.record == alone
+    leader.observe(0.3, PRIMARY._replace(policy_number=policy.number, synced=frozenset({"db2"})))
+    leader.tick(0.3)
+    assert leader.durable.record.members == BOTH
+
+
+def test_when_available_everybody_may_be_promoted_and_commits_wait_for_nobody():
+    leader = node("db1", policy="available")
+    leader.tick(0)
+    grant(leader, 0, "db2", "witness1")
+    assert [item.names for item in done(leader.tick(0), protocol.SetPolicy)] == [frozenset()]
+    assert leader.durable.record.members == BOTH
+
+
+@pytest.mark.parametrize(
+    ("local", "does"),
+    [
+        (Local("stopped", 1), []),  # it led: it must get the lease first
+        (Local("stopped", 1, standby_signal=True), ["start"]),
+        (Local("unknown", 1, standby_signal=True), []),
+        (Local("absent"), []),
+    ],
+)
+def test_what_a_database_does_with_its_server_while_it_hears_of_nobody(local, does):
+    alone = node("db2", local=local)
+    assert [do.what for do in done(alone.tick(0))] == does
+
+
+def test_a_returned_primary_rejoins_when_it_hears_of_the_new_one():
+    returned = node("db1", local=Local("stopped", 1))
+    record = Record(2, 6, "db2", frozenset({"db2"}))
+    returned.receive(0.1, "db2", Renew(2, record, Peer("standby", 1, standby_signal=True)))
+    assert not done(returned.tick(0.1))  # not promoted yet
+    returned.receive(0.2, "db2", Renew(2, record, Peer("primary", 2, standby_signal=False)))
+    assert done(returned.tick(0.2)) == [Do("rejoin", "db2 leads in term 2", "db2")]
+
+
+def test_a_server_that_was_promoted_behind_dbguard_s_back_is_fenced():
+    rogue = node("db2", local=Local("primary", 2))
+    rogue.receive(10, "db1", Renew(1, RECORD, PEER))
+    rogue.observe(10, Local("primary", 2))
+    assert [do.what for do in done(rogue.tick(10))] == ["fence"]
+
+
+def test_the_witness_starts_its_own_server_and_is_never_writable():
+    witness = node("witness1", local=Local("stopped"))
+    assert [do.what for do in done(witness.tick(0))] == ["start"]
+    assert not node("witness1").writable(0)
+
+
+def test_an_old_observation_counts_for_nothing():
+    leader = leading()
+    assert leader.writable(1.4)
+    grant(leader, 1.4, "witness1")
+    assert not leader.writable(1.6)
+
+
+@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER), Ask(4, binding=True), Release(5)])
+def test_messages_survive_the_wire(message):
+    assert wire.message_from(wire.message_to(message)) == message
+
+
+@pytest.mark.parametrize("durable", [Durable(), Durable(3, "db1", RECORD)])
+def test_replies_survive_the_wire(durable):
+    reply = Reply(True, durable, PEER, "because")
+    assert wire.reply_from(wire.reply_to(reply)) == reply
+
+
+@pytest.mark.parametrize("data", [{}, {"kind": "Nonsense", "term": 1}, {"kind": "Renew", "term": 1}, {"kind": "Ask"}])
+def test_nonsense_is_refused(data):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        wire.message_from(data)
+
+
+def test_standby_names_are_quoted():
+    assert standby_names([]) == ""
+    assert standby_names(["db2", 'a"b']) == 'FIRST 2 ("db2", "a""b")'

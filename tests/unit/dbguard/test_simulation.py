@@ -1,0 +1,64 @@
+"""Random histories: nothing that must not happen does, and the simulation would notice if it did."""
+
+import pytest
+import simulation
+from dbguard import protocol
+
+HISTORIES = 10_000
+
+
+def test_no_history_loses_a_write_or_has_two_sides_or_stays_down():
+    acknowledged = sum(len(simulation.run(seed).acknowledged) for seed in range(HISTORIES))
+    # Histories in which nothing is ever written would prove nothing.
+    assert acknowledged > 40 * HISTORIES
+
+
+def first_violation(node: type[protocol.Node], what: str) -> str:
+    for seed in range(2000):
+        try:
+            simulation.run(seed, node=node)
+        except simulation.Violation as violation:
+            if what in str(violation):
+                return str(violation)
+    return ""
+
+
+def test_it_notices_when_the_fence_is_switched_off():
+    class Unfenced(protocol.Node):
+        fence_enabled = False
+
+    assert "can both acknowledge writes" in first_violation(Unfenced, "can both acknowledge")
+
+
+def test_it_notices_when_the_record_is_ignored():
+    class Careless(protocol.Node):
+        record_enabled = False
+
+    assert "acknowledged writes are lost" in first_violation(Careless, "are lost")
+
+
+def test_it_notices_when_a_lease_is_relied_upon_for_too_long(monkeypatch):
+    monkeypatch.setattr(protocol.Timers, "usable", property(lambda timers: timers.lease + 2))
+    assert "can both acknowledge writes" in first_violation(protocol.Node, "can both acknowledge")
+
+
+def test_it_notices_when_the_policy_is_taken_to_be_in_effect_before_it_is():
+    class Hasty(protocol.Node):
+        def observe(self, now, local):
+            super().observe(now, local._replace(policy_number=self.policy_number, synced=local.streaming))
+
+    assert "acknowledged writes are lost" in first_violation(Hasty, "are lost")
+
+
+def test_it_notices_when_voters_break_their_promises():
+    class Faithless(protocol.Node):
+        def _on_ask(self, now, sender, message):
+            self.promised_until = protocol.NEVER
+            return super()._on_ask(now, sender, message)
+
+    assert "can both acknowledge writes" in first_violation(Faithless, "can both acknowledge")
+
+
+@pytest.mark.parametrize("seed", [9, 31, 1033, 1208, 1589, 3134, 4495])
+def test_histories_that_once_went_wrong(seed):
+    simulation.run(seed)

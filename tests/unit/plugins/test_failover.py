@@ -1,0 +1,75 @@
+"""The failover budget: every preset is safe, and a preset that is not would be refused."""
+
+import pytest
+from ansible_collections.nospof.stack.plugins.plugin_utils import failover
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+from dbguard.protocol import Timers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("preset", failover.PRESETS)
+def test_every_preset_is_safe(preset):
+    timers = failover.timers(preset)
+    plan = failover.budget(timers)
+    assert plan["fenced"] < plan["earliest_promotion"]
+
+
+@pytest.mark.parametrize("preset", failover.PRESETS)
+def test_dbguard_counts_as_the_budget_does(preset):
+    timers = failover.timers(preset)
+    protocol = Timers(**{name: timers[name] for name in Timers._fields})
+    assert protocol.usable == failover.budget(timers)["usable"]
+
+
+def test_the_fast_preset_keeps_the_targets():
+    plan = failover.budget(failover.timers("fast"))
+    assert plan["host_lost"] <= 8
+    assert plan["isolated"] <= 8
+    assert plan["postmaster_killed"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fence": 0.5}, "an isolated primary may be writable until"),
+        ({"kill": 2.0}, "raise fence or lower tick or kill"),
+        ({"heartbeat": 2.0}, "one lost renewal would fence the primary"),
+        ({"patience": 0.3}, "raise patience"),
+        ({"reconnect_interval": 0.5}, "whole seconds"),
+        ({"connect_timeout": 0}, "whole seconds"),
+    ],
+)
+def test_unsafe_timers_are_named(change, words):
+    assert words in "; ".join(failover.unsafe(failover.PRESETS["fast"] | change))
+
+
+def test_an_unsafe_preset_is_refused(monkeypatch):
+    monkeypatch.setitem(failover.PRESETS, "reckless", failover.PRESETS["fast"] | {"fence": 0.1})
+    with pytest.raises(StackError, match="repmgr_rto reckless: an isolated primary"):
+        failover.timers("reckless")
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(StackError, match="'swift' is none of fast, normal, wide"):
+        failover.timers("swift")
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            "lease": st.floats(1, 60), "fence": st.floats(0, 10), "drift": st.floats(0, 0.05),
+            "tick": st.floats(0.05, 2), "kill": st.floats(0, 5), "heartbeat": st.floats(0.1, 5),
+        }
+    )
+)  # fmt: skip
+def test_timers_that_pass_never_let_two_be_writable_whatever_the_clocks_do(change):
+    timers = failover.PRESETS["fast"] | change
+    if failover.unsafe(timers):
+        return
+    drift = timers["drift"]
+    plan = failover.budget(timers)
+    for primary in (1 - drift / 2, 1 + drift / 2):
+        for voter in (1 - drift / 2, 1 + drift / 2):
+            assert plan["usable"] / primary + timers["tick"] + timers["kill"] < timers["lease"] / voter + 1e-3
