@@ -229,7 +229,7 @@ def certificates(times: int = 5) -> list[dict[str, Any]]:
     def renew() -> None:
         for _ in range(times):
             for name in LBS:
-                run(name, "rm /etc/nospof/tls/public.crt")
+                run(name, "rm -f /etc/nospof/tls/public.crt")
             done = lab.ansible("site.yml", "--tags", "certificates", "--limit", "lb,localhost")
             if done.returncode:
                 raise RuntimeError(done.stdout)
