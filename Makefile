@@ -34,6 +34,7 @@ lint: .venv/complete  ## all linters
 	set -e; for program in $(PROGRAMS); do mypy $$program; done
 	mypy collections/ansible_collections/nospof/stack/plugins
 	mypy roles/repmgr/files/dbguard demo/storefront/storefront
+	mypy tests/consistency bench/database.py
 	ansible-lint --offline
 
 .PHONY: unit

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 import testinfra
+from consistency.waiting import eventually
 from testinfra.host import Host
 
 # A busy machine is no failure.
@@ -24,6 +24,7 @@ hypothesis.settings.load_profile("project")
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = ROOT / "inventories" / "lab"
 STATE = ROOT / ".lab" / os.environ.get("LAB_PREFIX", "nospof")
+SSH = ("ssh", "-F", str(STATE / "ssh_config"))  # reaches a node when its name is added
 
 
 def ansible(*arguments: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
@@ -65,22 +66,8 @@ def address() -> dict[str, str]:
     return dict(pairs)
 
 
-def eventually(check: Callable[[], object], what: str, seconds: float = 90) -> None:
-    """Wait until a check is true; a check that raises is not true yet. The limit only ends a wait that is in vain."""
-    end = time.monotonic() + seconds
-    problem = ""
-    while time.monotonic() < end:
-        try:
-            if check():
-                return
-            problem = ""
-        except (AssertionError, RuntimeError) as error:
-            problem = f": {error}"
-        time.sleep(0.3)
-    raise AssertionError(f"within {seconds} s it never came true that {what}{problem}")
-
-
-def _engine(verb: str, node: str) -> None:
+def engine(verb: str, node: str) -> None:
+    """Kill, start, pause or unpause a node, as its power supply or hypervisor would."""
     subprocess.run(["docker", verb, f"{STATE.name}-{node}"], check=True, capture_output=True)
 
 
@@ -89,7 +76,7 @@ def power_on(hosts: dict[str, Host]) -> Callable[[str], None]:
     """Return a function that powers a node on and waits until it is reached."""
 
     def on(node: str) -> None:
-        _engine("start", node)
+        engine("start", node)
         eventually(lambda: hosts[node].run("true").rc == 0, f"{node} is reached over SSH")
 
     return on
@@ -102,7 +89,7 @@ def power_off(power_on: Callable[[str], None]) -> Iterator[Callable[[str], None]
 
     def cut(node: str) -> None:
         off.append(node)
-        _engine("kill", node)
+        engine("kill", node)
 
     yield cut
     for node in off:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -69,6 +69,14 @@ class Cluster:
         """
         return _run(self.command(host, command, user, self._shared), f"{host}: {command}", given)
 
+    def reached(self, host: str) -> bool:
+        """Tell that a host does what it is told to.
+
+        :raises RuntimeError: it does not.
+        """
+        self.run(host, "true")
+        return True
+
     def forget(self, host: str) -> None:
         """Close the connection to a host that has lost its end of it."""
         program, *rest = self.ssh
@@ -101,37 +109,32 @@ class Cluster:
         told: dict[str, Any] = json.loads(self.run(host, f"cat {STATE_FILE}"))
         return told
 
-    def primary(self, among: Sequence[str] = ()) -> str:
+    def primary(self) -> str:
         """Return the one database that is writable.
 
         :raises RuntimeError: there is none, or several.
         """
-        writable = [host for host in among or self.databases if self.state(host)["writable"]]
-        if len(writable) != 1:
-            raise RuntimeError(f"writable are {', '.join(writable) or 'none'}")
-        return writable[0]
+        return _writable({host: self.state(host) for host in self.databases})
 
     def others(self, host: str) -> list[str]:
         """Return the other databases."""
-        return [name for name in self.databases if name != host]
+        return sorted(name for name in self.databases if name != host)
 
     def whole(self) -> bool:
         """Tell whether any one loss would be survived: all standbys stream and may be promoted, all voters are there."""
-        primary = self.primary()
+        states = {host: self.state(host) for host in (*self.databases, *self.witnesses)}
+        primary = _writable({host: states[host] for host in self.databases})
         standbys = self.others(primary)
-        seen = self.state(primary)
-        if (
-            seen["record"]["members"] != sorted(self.databases)
-            or seen["standbys"] != sorted(standbys)
-            or seen["commits_wait_for"] != (sorted(standbys) if seen["durability"] == "zero_loss" else [])
-            or max(voter["heard_seconds_ago"] for voter in seen["voters"].values()) > FRESH
-        ):
-            return False
-        for host in (*standbys, *self.witnesses):
-            told = self.state(host)
-            if told["leader"] != primary or told["role"] != ("primary" if host in self.witnesses else "standby"):
-                return False
-        return self._streaming(primary, standbys)
+        seen = states[primary]
+        roles = dict.fromkeys(standbys, "standby") | dict.fromkeys(self.witnesses, "primary")
+        return (
+            seen["record"]["members"] == sorted(self.databases)
+            and seen["standbys"] == standbys
+            and seen["commits_wait_for"] == (standbys if seen["durability"] == "zero_loss" else [])
+            and all(voter["heard_seconds_ago"] < FRESH for voter in seen["voters"].values())
+            and all((states[host]["leader"], states[host]["role"]) == (primary, role) for host, role in roles.items())
+            and self._streaming(primary, standbys)
+        )
 
     def _streaming(self, primary: str, standbys: Sequence[str]) -> bool:
         """Ask the servers themselves."""
@@ -141,7 +144,14 @@ class Cluster:
             " from pg_stat_replication where state = 'streaming'",
         )
         recovering = [self.sql(host, "select pg_is_in_recovery()") for host in standbys]
-        return rows == f"f|{' '.join(sorted(standbys))}" and recovering == ["t"] * len(standbys)
+        return rows == f"f|{' '.join(standbys)}" and recovering == ["t"] * len(standbys)
+
+
+def _writable(states: Mapping[str, Mapping[str, Any]]) -> str:
+    writable = [host for host, state in states.items() if state["writable"]]
+    if len(writable) != 1:
+        raise RuntimeError(f"writable are {', '.join(writable) or 'none'}")
+    return writable[0]
 
 
 def _run(command: Sequence[str], what: str, given: str = "") -> str:

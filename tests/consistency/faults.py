@@ -30,7 +30,7 @@ def powered_off(cluster: Cluster, host: str, power: Power) -> Iterator[None]:
         yield
     finally:
         power("start", host)
-        eventually(lambda: cluster.run(host, "true") == "", f"{host} is reached over SSH", every=0.1)
+        eventually(lambda: cluster.reached(host), f"{host} is reached over SSH", every=0.1)
 
 
 @contextmanager

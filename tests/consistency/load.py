@@ -44,9 +44,10 @@ RETRY = 0.3  # before an agent that was lost is started again, in seconds
 class Stream:
     """An agent on one host, and what it printed. It is started again when its host was lost, under a new series."""
 
-    def __init__(self, cluster: Cluster, host: str, user: str, settings: dict[str, Any]) -> None:
-        """Begin without an agent."""
+    def __init__(self, cluster: Cluster, host: str, user: str, settings: dict[str, Any], name: str = "") -> None:
+        """Begin without an agent. The name is that of its series of orders, if it is not the host's."""
         self.cluster, self.host, self.user, self.settings = cluster, host, user, settings
+        self.name = name or host
         self.lines: list[str] = []
         self.cut: set[str] = set()  # series that ended without a word
         self.pings: list[list[Ping]] = []
@@ -69,7 +70,7 @@ class Stream:
 
     def _once(self) -> None:
         self._count += 1
-        series = f"{self.host}/{self._count}"
+        series = f"{self.name}/{self._count}"
         settings = dict(self.settings)
         if "writes" in settings:
             settings["writes"] = {**settings["writes"], "name": series}
@@ -242,7 +243,7 @@ class Load:
         probes = {"targets": [local + cluster.database], **pace, **shared}
         samples = {"target": f"{local}postgres", "interval": SAMPLE_INTERVAL}
         self.watchers = {
-            host: Stream(cluster, host, "postgres", {"writes": probes, "samples": samples})
+            host: Stream(cluster, host, "postgres", {"writes": probes, "samples": samples}, f"{host}.local")
             for host in cluster.databases
         }
         self.began = 0.0

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from consistency.cluster import Cluster, Writer
 
 AGENT = Path(__file__).resolve().parents[2] / "consistency" / "agent.py"
 
@@ -275,5 +276,56 @@ def program(tmp_path):
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
         return os.fspath(path)
+
+    return make
+
+
+# What ssh and sudo do, but here.
+SSH = 'export SSH_CONNECTION="192.0.2.1 5000 192.0.2.41 2222"; for last; do :; done; eval "exec $last"'
+SUDO = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
+
+
+@pytest.fixture
+def here(program, monkeypatch, tmp_path):
+    """Return how to reach hosts that all are this machine."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    # The agent's Python has psycopg, as that of a node.
+    program("python3", f'exec {sys.executable} "$@"')
+    return {"ssh": [program("ssh", SSH)], "sudo": [program("sudo", SUDO)]}
+
+
+class Loopback(Cluster):
+    """One client's host, and one database that does not watch itself: that takes a Unix socket."""
+
+    def ensure(self, host, program, package):
+        pass
+
+    def primary(self):
+        return self.server.node
+
+    def others(self, host):
+        return ["db1" if host == "db2" else "db2"]
+
+    def whole(self):
+        return True
+
+    def sql(self, host, statements, database=""):
+        self.asked.append(statements)
+        return "\n".join(self.server.kept) if statements.startswith("select id") else ""
+
+
+@pytest.fixture
+def cluster(here, fake_server):
+    """Return a function that makes a cluster whose server answers as told."""
+
+    def make(*script, **more):
+        server = fake_server(script)
+        writers = {"app1": Writer([server.target])}
+        made = Loopback(
+            **here, databases=(), witnesses=("witness1",), writers=writers, database="shop", owner="shop", **more
+        )
+        object.__setattr__(made, "server", server)
+        object.__setattr__(made, "asked", [])
+        return made
 
     return make

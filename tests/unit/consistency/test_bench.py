@@ -1,0 +1,135 @@
+"""What bench/database.py makes of a failure, tried on loopback."""
+
+import importlib.util
+import json
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+import lab
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = lab.ROOT / "bench" / "database.py"
+    spec = importlib.util.spec_from_file_location("bench_database", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def results(bench, monkeypatch, tmp_path):
+    """Keep the results of these tests to themselves."""
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "reports" / "bench-database.jsonl")
+    monkeypatch.setattr(bench, "versions", lambda _: {"release": "trixie"})
+    return bench.RESULTS
+
+
+@pytest.fixture
+def event(bench):
+    """Return a function that makes a failure of one kind: what breaks the server."""
+
+    def make(breaks, **more):
+        @contextmanager
+        def broken(cluster, host):
+            breaks(cluster.server)
+            yield
+
+        return bench.Event("host lost", "1 s / 2 s", "primary", broken, **more)
+
+    return make
+
+
+def take_over(server):
+    server.node = "db2"
+
+
+def test_a_failover_is_measured_and_kept(bench, cluster, event, results):
+    one = cluster(one_clock=True)
+    assert bench.measure(one, "host lost", lambda: bench.fail(one, event(take_over, replaced=True)))
+    (row,) = map(json.loads, results.read_text().splitlines())
+    assert (row["host"], row["new_primary"], row["problems"], row["release"]) == ("db1", "db2", [], "trixie")
+    assert row["lost"] == row["stale_acknowledged"] == 0
+    assert row["acknowledged"] == row["requests"] > 0
+    assert 0 < row["outage_s"] < row["run_s"]
+    assert row["restored_s"] >= 0
+
+
+def test_a_lost_write_is_a_problem_and_leaves_evidence(bench, cluster, event, results):
+    def forget(server):
+        server.script = ["ok"] * server.seen + ["forgotten"]
+
+    one = cluster(one_clock=True)
+    assert not bench.measure(one, "host lost", lambda: bench.fail(one, event(forget)))
+    (row,) = map(json.loads, results.read_text().splitlines())
+    assert row["lost"] == 1
+    (evidence,) = results.parent.glob("*.json")
+    told = json.loads(evidence.read_text())
+    assert len(told["writes"]) == row["requests"]
+
+
+def test_a_write_that_the_lost_primary_takes_later_is_a_problem(bench, cluster):
+    @contextmanager
+    def thaw(cluster, host):
+        cluster.server.node = "db2"
+        yield
+        cluster.server.node = "db1"
+
+    one = cluster(one_clock=True)
+    row, report = bench.fail(one, bench.Event("frozen", "", "primary", thaw, replaced=True))
+    assert row["stale_acknowledged"] > 0
+    assert f"db1 acknowledged {row['stale_acknowledged']} writes after it was lost" in row["problems"]
+    assert report.most_writable == 2
+
+
+def test_a_run_that_does_not_end_is_kept_too(bench, cluster, results):
+    def work():
+        raise AssertionError("it never came true")
+
+    with pytest.raises(AssertionError):
+        bench.measure(cluster(), "host lost", work)
+    assert json.loads(results.read_text())["problems"] == ["it never came true"]
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ([], True),
+        (["1"], True),
+        (["7"], True),
+        (["8"], False),
+        (["0"], False),
+        (["1", "2"], False),
+        (["freeze"], True),
+        (["freeze", "witness"], True),
+        (["freeze", "1"], False),
+        (["nonsense"], False),
+    ],
+)
+def test_kinds_are_chosen_by_number_or_name(bench, words, right):
+    assert bench.known(words) == right
+
+
+def test_the_tables_show_all_that_was_measured(bench, results):
+    run = {"target": "6 s / 8 s", "acknowledged": 100, "lost": 0, "most_writable": 1, "problems": []}
+    rows = [
+        {"event": "primary's host killed", "at": "now", "outage_s": outage, "restored_s": 10, **run}
+        for outage in (4.04, 6.0, 5.0)
+    ]
+    rows.append({"event": "postmaster killed", "at": "now", "problems": ["never whole"]})
+    switched = {"outage_s": 1.5, "requests": 400, "failed": 0, "unknown": 0, "lost": 0, "most_writable": 1}
+    rows.append({"event": "switchover", "at": "now", "problems": [], **switched})
+    for row in rows:
+        bench.keep(row)
+    lines = bench.tables().splitlines()
+    assert lines[2] == "| postmaster killed | 1 | - | never |  | - | never | 0 | 0 | 0 |"
+    assert lines[3] == "| primary's host killed | 3 | 5.0 s | 6.0 s | 6 s / 8 s | 10.0 s | 10.0 s | 300 | 0 | 1 |"
+    assert lines[7] == "| 1 | 1.5 s | 1.5 s | 400 | 0 | 0 | 0 | 1 |"
+    assert lines[-1] == "- postmaster killed, now: never whole"
+
+
+def test_nothing_measured_is_nothing_shown(bench):
+    assert bench.tables() == ""
