@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,9 @@ class Cluster:
     sudo: Sequence[str] = ("sudo", "-n", "-H")
     sockets: str = SOCKETS
     one_clock: bool = False  # all hosts share the controller's clock, as the lab's containers do
-    table: str = field(default="nospof_drill", kw_only=True)
+    table: str = "nospof_drill"
+    # Told of every host whose power was cut: a connection to it would notice only late after its return.
+    on_loss: list[Callable[[str], object]] = field(default_factory=list, compare=False, repr=False)
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -88,6 +90,12 @@ class Cluster:
         told = _run([program, *self._shared, *rest, host, "echo $SSH_CONNECTION"], f"{host}: who asks")
         address, _, _, port = told.split()
         return address, port
+
+    def lost(self, host: str) -> None:
+        """Tell everybody that a host has lost its power."""
+        self.forget(host)
+        for tell in self.on_loss:
+            tell(host)
 
     def sql(self, host: str, statements: str, database: str = "") -> str:
         """Run SQL on a host's own server, as its superuser, and return bare rows."""

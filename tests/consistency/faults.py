@@ -25,7 +25,7 @@ table inet drill {{
 def powered_off(cluster: Cluster, host: str, power: Power) -> Iterator[None]:
     """Cut a host's power."""
     power("kill", host)
-    cluster.forget(host)
+    cluster.lost(host)
     try:
         yield
     finally:

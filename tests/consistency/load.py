@@ -157,6 +157,12 @@ class Stream:
             if event is not None:
                 yield event
 
+    def lost(self) -> None:
+        """Give up the agent, and start another one as soon as the host is back."""
+        with self._lock:
+            if self._agent is not None and self._agent.poll() is None:
+                os.killpg(self._agent.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """Have the agent end in order; a host that does not answer any more is given up in the end."""
         self._stopping.set()
@@ -164,9 +170,11 @@ class Stream:
 
     def join(self, seconds: float) -> None:
         """Wait until it has ended."""
+        if self._thread.ident is None:
+            return  # it was never started
         self._thread.join(seconds)
-        if self._thread.is_alive() and self._agent is not None:
-            os.killpg(self._agent.pid, signal.SIGKILL)
+        if self._thread.is_alive():
+            self.lost()
             self._thread.join()
 
 
@@ -181,6 +189,7 @@ class Report:
     most_writable: int  # databases that acknowledged writes at once
     most_claiming: int  # databases that said at once that they were the primary
     clock_error: float  # in seconds; overlaps that are shorter can't be seen
+    died: list[str]  # agents that ended on hosts that nobody had said to be lost: what they saw is incomplete
     writes: list[Write] = field(repr=False)
     samples: list[Sample] = field(repr=False)
 
@@ -208,6 +217,7 @@ class Report:
             ]
         if self.most_writable > 1:
             found.append(f"{self.most_writable} databases acknowledged writes at once")
+        found += [f"an agent died: {agent}" for agent in self.died]
         return found
 
     def summary(self) -> dict[str, Any]:
@@ -246,6 +256,7 @@ class Load:
             host: Stream(cluster, host, "postgres", {"writes": probes, "samples": samples}, f"{host}.local")
             for host in cluster.databases
         }
+        self.lost: set[str] = set()  # hosts whose power was cut
         self.began = 0.0
         self.ended = 0.0
 
@@ -264,12 +275,19 @@ class Load:
             f"drop table if exists {cluster.table}; create table {cluster.table} (id text not null);"
             f" alter table {cluster.table} owner to {cluster.owner}",
         )
+        cluster.on_loss.append(self._lost)
         for stream in self._streams:
             stream.start()
         self.until_steady(time.time(), seconds=START)
         eventually(lambda: all(stream.lines for stream in self._streams), "every database is watched", 30)
         self._ping()
         self.began = time.time()
+
+    def _lost(self, host: str) -> None:
+        self.lost.add(host)
+        for stream in self._streams:
+            if stream.host == host:
+                stream.lost()
 
     def _ping(self) -> None:
         if self.cluster.one_clock:
@@ -304,9 +322,12 @@ class Load:
         """End all agents in order."""
         if self.ended:
             return
-        with contextlib.suppress(AssertionError):  # a host that is gone tells nothing any more
-            self._ping()
+        if self.began:
+            with contextlib.suppress(AssertionError):  # a host that is gone tells nothing any more
+                self._ping()
         self.ended = time.time()
+        with contextlib.suppress(ValueError):  # it had not begun
+            self.cluster.on_loss.remove(self._lost)
         for stream in self._streams:
             stream.stop()
         for stream in self._streams:
@@ -336,6 +357,12 @@ class Load:
             most_writable=history.most_at_once(history.acknowledging(orders + probes, samples), 2 * error),
             most_claiming=history.most_at_once(history.claiming(samples), 2 * error),
             clock_error=error,
+            died=[
+                f"{series} {one.said}".strip()
+                for one in self._streams
+                if one.host not in self.lost
+                for series in one.cut
+            ],
             writes=orders + probes,
             samples=samples,
         )

@@ -301,6 +301,8 @@ class Loopback(Cluster):
         pass
 
     def primary(self):
+        if self.server.node is None:
+            raise RuntimeError("writable are none")
         return self.server.node
 
     def others(self, host):

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -83,6 +85,34 @@ def test_a_write_that_the_lost_primary_takes_later_is_a_problem(bench, cluster):
     assert row["stale_acknowledged"] > 0
     assert f"db1 acknowledged {row['stale_acknowledged']} writes after it was lost" in row["problems"]
     assert report.most_writable == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "problems"),
+    [
+        ("ok", 0, []),
+        ("refused", 0, ["1 orders failed, 0 are unknown"]),
+        ("warned", 0, ["0 orders failed, 1 are unknown"]),
+        ("ok", 1, ["the playbook failed: no host"]),
+    ],
+)
+def test_a_switchover_may_fail_no_order(bench, cluster, monkeypatch, word, code, problems):
+    one = cluster(one_clock=True)
+
+    def play(_):
+        one.server.script = ["ok"] * one.server.seen + [word]
+        end = time.monotonic() + 20
+        while one.server.seen < len(one.server.script):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        one.server.node = "db2"
+        return subprocess.CompletedProcess([], code, "no host", "")
+
+    monkeypatch.setattr(bench.lab, "ansible", play)
+    row, _ = bench.switch(one)
+    assert (row["host"], row["new_primary"]) == ("db1", "db2")
+    assert len(row["problems"]) == len(problems)
+    assert all(told.startswith(problem) for told, problem in zip(row["problems"], problems, strict=True))
 
 
 def test_a_run_that_does_not_end_is_kept_too(bench, cluster, results):

@@ -53,13 +53,31 @@ def test_an_agent_that_was_lost_is_started_again_and_its_last_orders_are_nobody_
     one = cluster()
     with load(one, rate=100) as run:
         stream = run.writers["app1"]
-        stream._agent.kill()
-        eventually(lambda: stream.cut, "the loss is noticed", 20)
+        with faults.powered_off(one, "app1", print):
+            eventually(lambda: stream.cut, "the loss is noticed", 20)
         one.server.kept.append("app1/1-100000")  # the agent could not tell of it any more
         run.until_steady(time.time())
         report = run.report()
     assert report.problems() == []
+    assert one.on_loss == []
     assert {write.id.rpartition("-")[0] for write in report.writes} == {"app1/1", "app1/2"}
+
+
+def test_an_agent_that_dies_on_a_host_that_is_there_is_a_problem(cluster):
+    with load(cluster(), rate=100) as run:
+        stream = run.writers["app1"]
+        stream.lost()
+        eventually(lambda: stream.cut, "the loss is noticed", 20)
+        run.until_steady(time.time())
+        report = run.report()
+    assert report.problems() == ["an agent died: app1/1"]
+
+
+def test_a_tier_without_a_primary_gets_no_load(cluster):
+    one = cluster()
+    one.server.node = None
+    with pytest.raises(RuntimeError, match="writable are none"), load(one):
+        pass
 
 
 def test_what_nobody_asked_for_is_a_problem(cluster):
