@@ -89,7 +89,7 @@ def _check_versions(asked: Mapping[str, Node], version: int | None) -> None:
 def _check_identifiers(filled: Mapping[str, Node], replace: Mapping[str, str]) -> dict[str, str]:
     """Return whose data may be replaced; raise when the rest is not of one cluster."""
     identifiers = {host: node["system_identifier"] for host, node in filled.items()}
-    kept = {identifier for host, identifier in identifiers.items() if replace.get(host) != identifier}
+    kept = {identifier for host, identifier in identifiers.items() if not identifier or replace.get(host) != identifier}
     replaced = {
         host: identifier
         for host, identifier in identifiers.items()

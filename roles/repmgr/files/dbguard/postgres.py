@@ -272,7 +272,9 @@ class Postgres:
         conninfo = f"{self._conninfo(address)} replication=true"
         with psycopg.connect(conninfo, autocommit=True, application_name="dbguard") as connection:
             row = connection.execute("IDENTIFY_SYSTEM").fetchone()
-            return str(row[0]) if row else ""
+            found = row[0] if row else ""
+            # Without a database the server names no encoding, so a text comes as it is on the wire.
+            return found.decode() if isinstance(found, bytes) else str(found)
 
     def _drop_lost_slot(self, address: str) -> bool:
         """Drop this node's slot on the primary if it was given up there, since it would never keep WAL again.
