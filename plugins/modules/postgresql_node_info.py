@@ -115,11 +115,15 @@ repmgr_versions:
   description: C(installed) and C(available) version of the extension repmgr; empty without it.
   type: dict
   returned: always
-units:
-  description: >-
-    For every unit C(running), C(enabled), and C(stale), which is whether it runs but one of its files has changed since it
-    was started.
-  type: dict
+idle_units:
+  description: Those of the O(units) that do not run, or would not be started at the next boot.
+  type: list
+  elements: str
+  returned: always
+stale_units:
+  description: Those of the O(units) that run, but were started before one of their files changed.
+  type: list
+  elements: str
   returned: always
 voters:
   description: All voters that dbguard knows, as it was started or, when it does not run, is configured.
@@ -208,24 +212,23 @@ class Node:
         found = [(version_of(path), path) for path in glob.glob(self.params["other_data"]) if path != self.data]
         return [{"version": version, "path": path} for version, path in sorted(found) if version]
 
-    def units(self) -> dict[str, dict[str, bool]]:
-        """Return the state of the units."""
+    def units(self) -> dict[str, list[str]]:
+        """Return which units do not run, and which run by files that have changed since."""
         wanted: dict[str, list[str]] = self.params["units"]
+        found: dict[str, list[str]] = {"idle_units": [], "stale_units": []}
         if not wanted:
-            return {}
+            return found
         shown = "Id,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
         _, out, _ = self.run(["systemctl", "show", f"--property={shown}", *wanted], check_rc=True)
-        states = {}
         for block in out.strip().split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             running = unit["ActiveState"] in ("active", "reloading")
             started = time.time() - time.monotonic() + int(unit["ActiveEnterTimestampMonotonic"]) / 1e6
-            states[unit["Id"]] = {
-                "running": running,
-                "enabled": unit["UnitFileState"] == "enabled",
-                "stale": running and newest_change(wanted.get(unit["Id"], [])) > started,
-            }
-        return states
+            if not running or unit["UnitFileState"] != "enabled":
+                found["idle_units"].append(unit["Id"])
+            if running and newest_change(wanted.get(unit["Id"], [])) > started:
+                found["stale_units"].append(unit["Id"])
+        return found
 
     def dbguard(self) -> dict[str, Any]:
         """Return what dbguard says of itself, and which voters it knows."""
@@ -251,7 +254,7 @@ class Node:
             "repmgr_nodes": [],
             "repmgr_slots": [],
             "repmgr_versions": {},
-            "units": self.units(),
+            **self.units(),
             **self.dbguard(),
         }
         if not version:

@@ -67,7 +67,8 @@ def test_a_host_without_data(ask, host):
     assert (found["role"], found["version"], found["system_identifier"]) == ("absent", 0, "")
     assert found["disk_mb"] > 0
     assert found["huge_page_kb"] >= 1024
-    assert (found["others"], found["units"], found["voters"], found["dbguard"]) == ([], {}, [], {})
+    assert (found["others"], found["voters"], found["dbguard"]) == ([], [], {})
+    assert (found["idle_units"], found["stale_units"]) == ([], [])
 
 
 def test_data_of_other_versions_is_seen(ask, host):
@@ -148,10 +149,18 @@ def test_a_daemon_that_was_not_restarted_since_its_file_changed_is_noticed(ask, 
     (root / "dbguard.json").write_text("")
     program("systemctl", SYSTEMCTL.format(started=int((time.monotonic() + started) * 1e6)))
     files = [str(root / "dbguard.json")]
-    assert ask(units={"dbguard.service": files, "repmgrd.service": files})["units"] == {
-        "dbguard.service": {"running": True, "enabled": True, "stale": stale},
-        "repmgrd.service": {"running": False, "enabled": False, "stale": False},
-    }
+    found = ask(units={"dbguard.service": files, "repmgrd.service": files})
+    assert found["idle_units"] == ["repmgrd.service"]
+    assert found["stale_units"] == (["dbguard.service"] if stale else [])
+
+
+def test_a_daemon_that_would_not_be_started_at_boot_counts_as_idle(ask, host):
+    _, program = host
+    program("systemctl", SYSTEMCTL.format(started=1).replace("UnitFileState=enabled", "UnitFileState=disabled"))
+    assert ask(units={"dbguard.service": [], "repmgrd.service": []})["idle_units"] == [
+        "dbguard.service",
+        "repmgrd.service",
+    ]
 
 
 def test_the_voters_are_those_that_dbguard_was_started_with(ask, host):
