@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]
 from ansible_collections.nospof.stack.plugins.plugin_utils import postgresql
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter
 
 DOCUMENTATION = """
 name: postgresql_settings
-short_description: PostgreSQL settings from a host's memory and cores
+short_description: PostgreSQL settings from a host's memory, cores and disk
 version_added: 0.1.0
 description:
   - Computes settings that suit a dedicated database host, and lets the given ones win.
-positional: _input, cores, overrides
+  - Fails for settings that the roles write themselves, and for those that would cost data.
+
+positional: _input, cores, overrides, disk_mb, profile
 options:
   _input:
     description: Memory in MiB.
@@ -28,6 +30,15 @@ options:
     description: Settings that win over the computed ones.
     type: dict
     default: {}
+  disk_mb:
+    description: Size in MiB of the file system that holds the data; 0 where it isn't known.
+    type: int
+    default: 0
+  profile:
+    description: What the instance is for; a witness stays small.
+    type: str
+    choices: [database, witness]
+    default: database
 """
 
 EXAMPLES = """
@@ -43,17 +54,9 @@ _value:
 """
 
 
-def postgresql_settings(memory_mb: int, cores: int, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the settings, or fail in Ansible's way."""
-    try:
-        return postgresql.settings(memory_mb, cores, overrides)
-    except ValueError as error:
-        raise AnsibleFilterError(f"postgresql_settings: {error}") from error
-
-
 class FilterModule:
     """Filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"postgresql_settings": postgresql_settings}
+        return {"postgresql_settings": as_filter(postgresql.settings)}

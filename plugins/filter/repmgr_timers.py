@@ -34,8 +34,8 @@ RETURN = """
 _value:
   description: >-
     Seconds (and one count) by name. For repmgrd C(monitor_interval), C(reconnect_attempts), C(reconnect_interval),
-    C(connect_timeout); for dbguard C(lease), C(heartbeat), C(patience), C(fence), C(drift), C(tick), C(kill), C(request),
-    C(promote).
+    C(connect_timeout); for dbguard C(lease), C(heartbeat), C(patience), C(fence), C(drift), C(interval), C(tick), C(kill),
+    C(request), C(promote).
   type: dict
 """
 

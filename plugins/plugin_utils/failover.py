@@ -12,24 +12,24 @@ Timers = dict[str, float]
 # All in seconds; repmgrd takes whole ones only.
 #   monitor_interval, reconnect_attempts, reconnect_interval, connect_timeout: repmgrd's detection of a lost primary
 #   lease, heartbeat, patience, fence, drift: see roles/repmgr/files/dbguard/protocol.py
-#   tick: dbguard's longest pause between two looks; kill: the longest that killing the server takes
+#   interval: between two looks at the local server; tick: dbguard's longest pause between two decisions; kill: the longest that killing the server takes
 #   request: for how long a voter may be silent before a message to it is given up
 #   promote: for how long an elected standby is given to become the primary
 PRESETS: dict[str, Timers] = {
     "fast": {
         "monitor_interval": 1, "reconnect_attempts": 1, "reconnect_interval": 1, "connect_timeout": 1,
         "lease": 3.0, "heartbeat": 0.5, "patience": 1.5, "fence": 0.8, "drift": 0.01,
-        "tick": 0.2, "kill": 0.5, "request": 1.0, "promote": 60.0,
+        "interval": 0.25, "tick": 0.2, "kill": 0.5, "request": 1.0, "promote": 60.0,
     },
     "normal": {
         "monitor_interval": 2, "reconnect_attempts": 2, "reconnect_interval": 2, "connect_timeout": 2,
         "lease": 6.0, "heartbeat": 1.0, "patience": 3.0, "fence": 1.2, "drift": 0.01,
-        "tick": 0.2, "kill": 0.8, "request": 2.0, "promote": 120.0,
+        "interval": 0.5, "tick": 0.2, "kill": 0.8, "request": 2.0, "promote": 120.0,
     },
     "wide": {
         "monitor_interval": 5, "reconnect_attempts": 3, "reconnect_interval": 5, "connect_timeout": 5,
         "lease": 15.0, "heartbeat": 2.0, "patience": 6.0, "fence": 2.0, "drift": 0.01,
-        "tick": 0.5, "kill": 1.0, "request": 4.0, "promote": 300.0,
+        "interval": 1.0, "tick": 0.5, "kill": 1.0, "request": 4.0, "promote": 300.0,
     },
 }  # fmt: skip
 PROMOTION = 1.2  # asking for votes, repmgr's own checks and PostgreSQL's promotion, as measured
@@ -61,7 +61,7 @@ def unsafe(given: Mapping[str, float]) -> list[str]:
         f"one lost renewal would fence the primary: raise lease ({given['lease']} s) or lower heartbeat or request": usable
         <= given["heartbeat"] + given["request"],
         "the server must be looked at several times before it counts as silent: raise patience": given["patience"]
-        < 3 * given["tick"],
+        < 3 * max(given["interval"], given["tick"]),
         "repmgrd's timers must be whole seconds of at least 1": any(
             given[name] < 1 or given[name] != int(given[name])
             for name in ("monitor_interval", "reconnect_attempts", "reconnect_interval", "connect_timeout")
@@ -97,5 +97,5 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
         "isolated": gone,
         "postmaster_killed": min(RESTART, max(refused, given["patience"] + given["lease"]) + PROMOTION),
         "frozen": max(detection, given["patience"] + given["lease"]) + PROMOTION,
-        "standby_lost": given["patience"] + 2 * given["heartbeat"] + 2 * given["tick"],
+        "standby_lost": given["patience"] + given["interval"] + 2 * given["heartbeat"] + 2 * given["tick"],
     }

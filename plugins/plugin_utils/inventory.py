@@ -15,6 +15,7 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
     name_hosts,
     naturally,
 )
+from ansible_collections.nospof.stack.plugins.plugin_utils.postgresql import setting_problems
 from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     LONGEST_PREFIX,
     VIP_EXAMPLE,
@@ -49,7 +50,7 @@ def inventory_findings(
         problem = "is not set or empty, so no address outlives the loss of an lb host"
         findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
-    findings += _check_names(variables, hosts)
+    findings += _check_names(variables, hosts) + _check_databases(variables, topology)
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 
@@ -162,6 +163,21 @@ def _check_groups(vips: Sequence[VirtualIp]) -> list[Finding]:
             if len(values) > 1:
                 problem = f"its virtual IPs differ in {key}: {', '.join(naturally(values))}"
                 findings.append(Finding(f"virtual IP group {group}", problem, f"set {key} on one of them only"))
+    return findings
+
+
+def _check_databases(variables: Variables, topology: Topology) -> list[Finding]:
+    """Find settings that the databases can't live with."""
+    findings = []
+    for host in [*topology["tiers"]["db"], *topology["tiers"]["witness"]]:
+        given = variables.get(host, "postgresql_settings")
+        names = ("repmgr_durability", "postgresql_durability")
+        durability = next((value for name in names if (value := variables.get(host, name))), "zero_loss")
+        if isinstance(given, dict):
+            findings += [
+                Finding(f"postgresql_settings.{name}", problem, mend, (host,))
+                for name, problem, mend in setting_problems(given, str(durability))
+            ]
     return findings
 
 

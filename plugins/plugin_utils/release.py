@@ -1,4 +1,4 @@
-"""A digest that names a release after its content."""
+"""Folders on the controller: a digest that names a release after its content, and their files as data."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def tree_digest(path: str) -> str:
     if not names:
         raise StackError(f"{path}: holds no file; give the directory with the application's files")
     return total.hexdigest()[:LENGTH]
+
+
+def tree_files(path: str, destination: str) -> list[dict[str, str]]:
+    """Return all text files of a folder, each ``{"path": where it belongs, "content": its text}``."""
+    root = Path(path)
+    if not root.is_dir():
+        raise StackError(f"{path}: is no directory on the controller")
+    return [
+        {"path": f"{destination.rstrip('/')}/{name}", "content": (root / name).read_text(encoding="utf-8")}
+        for name in _files(root)
+    ]
 
 
 def _files(root: Path) -> list[str]:

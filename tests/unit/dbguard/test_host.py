@@ -1,5 +1,6 @@
 """What dbguard does on its host: the kill, and what it keeps on disk."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from dbguard.config import Config, Memory
-from dbguard.postgres import Postgres
+from dbguard.postgres import REWIND_TRIES, ForeignDataError, Postgres
 from dbguard.protocol import Durable, Record
 
 # A server in miniature: it makes a child, which makes one too, and none of them heeds a signal that it could ignore.
@@ -72,6 +74,159 @@ def test_the_fence_kills_a_frozen_server_with_all_its_processes(config, server):
 def test_the_fence_leaves_alone_what_only_has_the_number_of_a_server_that_is_gone(config):
     Path(config.data_directory, "postmaster.pid").write_text(f"{os.getpid()}\n")
     assert not Postgres(config).fence()
+
+
+CONFIGURATION = """node_id=42
+node_name='db1'
+conninfo='host=127.0.0.1 user=repmgr sslmode=verify-full'
+data_directory='{data}'
+"""
+
+
+class Cluster(Postgres):
+    """A server beside a primary; only their programs are played."""
+
+    def __init__(self, config, identifier="7", *, lost=False):
+        super().__init__(config)
+        self.of_primary, self.lost, self.done = identifier, lost, []
+        Path(config.repmgr_conf).write_text(CONFIGURATION.format(data=config.data_directory))
+
+    def _identifier_of(self, address):
+        if self.of_primary is None:
+            raise psycopg.OperationalError("connection refused")
+        return self.of_primary
+
+    def _drop_lost_slot(self, address):
+        lost, self.lost = self.lost, False
+        return lost
+
+    def _run(self, *command):
+        self.done.append(" ".join(command))
+        if "clone" in command:  # as repmgr does, into the folder that its configuration names
+            text = Path(command[command.index("-f") + 1]).read_text()
+            copy = Path(text.split("data_directory='")[1].split("'")[0])
+            (copy / "global").mkdir(parents=True)
+            (copy / "PG_VERSION").write_text("17")
+            (copy / "copied").touch()
+        return "Database cluster state:   shut down\n"
+
+
+@pytest.fixture
+def with_data(config, tmp_path):
+    config = dataclasses.replace(config, repmgr_conf=str(tmp_path / "repmgr.conf"))
+
+    def make(identifier):
+        data = Path(config.data_directory)
+        (data / "global").mkdir()
+        (data / "PG_VERSION").write_text("17")
+        (data / "global/pg_control").write_bytes(int(identifier).to_bytes(8, sys.byteorder) + b"more")
+        return config
+
+    return make
+
+
+def copied(config):
+    return Path(config.data_directory, "copied").exists()
+
+
+def test_data_of_the_same_cluster_is_replaced_by_a_copy(with_data):
+    config = with_data("7")
+    Cluster(config).clone("10.0.0.42")
+    assert copied(config)
+    assert sorted(path.name for path in Path(config.data_directory).parent.iterdir()) == ["data", "repmgr.conf"]
+
+
+def test_an_empty_folder_is_filled_whatever_the_cluster(config, tmp_path):
+    config = dataclasses.replace(config, repmgr_conf=str(tmp_path / "repmgr.conf"))
+    Cluster(config, None).clone("10.0.0.42")
+    assert copied(config)
+
+
+@pytest.mark.parametrize("replaced", ["", "9"])
+@pytest.mark.parametrize("method", ["clone", "rejoin"])
+def test_data_of_another_cluster_is_never_touched(with_data, method, replaced):
+    config = with_data("8")
+    postgres = Cluster(config)
+    postgres.failed_rewinds = REWIND_TRIES
+    arguments = [replaced] if method == "clone" else []
+    with pytest.raises(ForeignDataError) as caught:
+        getattr(postgres, method)("10.0.0.42", *arguments)
+    assert str(caught.value) == (
+        f"{config.data_directory} holds data of another cluster (8): move it away, or run site.yml with "
+        'repmgr_replace_data: {db1: "8"} to have it replaced'
+    )
+    assert postgres.done == []
+    assert not copied(config)
+
+
+def test_data_of_another_cluster_is_replaced_where_it_was_named(with_data):
+    config = with_data("8")
+    Cluster(config).clone("10.0.0.42", "8")
+    assert copied(config)
+
+
+def test_what_is_no_database_is_never_touched(config, tmp_path):
+    config = dataclasses.replace(config, repmgr_conf=str(tmp_path / "repmgr.conf"))
+    Path(config.data_directory, "thesis.tex").touch()
+    with pytest.raises(ForeignDataError, match="holds something else than PostgreSQL's data: move it away"):
+        Cluster(config).clone("10.0.0.42", "")
+    assert Path(config.data_directory, "thesis.tex").exists()
+
+
+def test_while_the_primary_can_t_be_asked_nothing_is_touched(with_data):
+    config = with_data("7")
+    postgres = Cluster(config, None)
+    for _ in range(REWIND_TRIES + 1):
+        with pytest.raises(psycopg.OperationalError):
+            postgres.rejoin("10.0.0.42")
+    assert postgres.done == []
+    assert postgres.failed_rewinds == 0
+
+
+def test_a_clone_that_fails_leaves_the_old_data_in_place(with_data):
+    config = with_data("7")
+    postgres = Cluster(config)
+
+    def fail(*command):
+        raise subprocess.CalledProcessError(1, command[0])
+
+    postgres._run = fail
+    with pytest.raises(subprocess.CalledProcessError):
+        postgres.clone("10.0.0.42")
+    assert Path(config.data_directory, "PG_VERSION").exists()
+
+
+def test_a_node_is_rewound_first_and_cloned_when_that_keeps_failing(with_data):
+    config = with_data("7")
+    postgres = Cluster(config)
+    run = postgres._run
+
+    def without_rewind(*command):
+        if "rejoin" in command:
+            raise subprocess.CalledProcessError(1, command[0])
+        return run(*command)
+
+    postgres._run = without_rewind
+    for _ in range(REWIND_TRIES):
+        with pytest.raises(subprocess.CalledProcessError):
+            postgres.rejoin("10.0.0.42")
+        assert not copied(config)
+    postgres.rejoin("10.0.0.42")
+    assert copied(config)
+
+
+def test_a_node_whose_slot_was_given_up_is_cloned_at_once(with_data):
+    config = with_data("7")
+    Cluster(config, lost=True).rejoin("10.0.0.42")
+    assert copied(config)
+
+
+def test_settings_of_repmgr_are_read_as_they_stand_there(with_data):
+    postgres = Cluster(with_data("7"))
+    assert postgres._setting("conninfo") == "host=127.0.0.1 user=repmgr sslmode=verify-full"
+    assert postgres._setting("node_id") == "42"
+    with pytest.raises(OSError, match="has no location"):
+        postgres._setting("location")
 
 
 def test_what_was_kept_is_there_after_a_restart(config):

@@ -1,12 +1,16 @@
-"""A sound inventory, for tests that spoil one thing in it."""
+"""A sound inventory, for tests that spoil one thing in it; and what runs a module as Ansible would."""
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 
 Inventory = tuple[dict[str, dict[str, Any]], dict[str, list[str]]]
 
@@ -37,3 +41,20 @@ def sound() -> Callable[[], Inventory]:
         return hostvars | {"desktop": {}}, copy.deepcopy(GROUPS)
 
     return make
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs a module of this collection with arguments and returns its result and warnings."""
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+
+    def run(module: ModuleType, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        control = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": "/tmp"}
+        warnings.clear()
+        with patch_module_args({**arguments, **control}), pytest.raises(SystemExit):
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return {**result, "warnings": list(warnings)}
+
+    return run

@@ -1,11 +1,16 @@
 """The failover budget: every preset is safe, and a preset that is not would be refused."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible_collections.nospof.stack.plugins.plugin_utils import failover
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
 from dbguard.protocol import Timers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "repmgr"
 
 
 @pytest.mark.parametrize("preset", failover.PRESETS)
@@ -36,6 +41,7 @@ def test_the_fast_preset_keeps_the_targets():
         ({"kill": 2.0}, "raise fence or lower tick or kill"),
         ({"heartbeat": 2.0}, "one lost renewal would fence the primary"),
         ({"patience": 0.3}, "raise patience"),
+        ({"interval": 0.6}, "the server must be looked at several times before it counts as silent: raise patience"),
         ({"reconnect_interval": 0.5}, "whole seconds"),
         ({"connect_timeout": 0}, "whole seconds"),
     ],
@@ -48,6 +54,12 @@ def test_an_unsafe_preset_is_refused(monkeypatch):
     monkeypatch.setitem(failover.PRESETS, "reckless", failover.PRESETS["fast"] | {"fence": 0.1})
     with pytest.raises(StackError, match="repmgr_rto reckless: an isolated primary"):
         failover.timers("reckless")
+
+
+def test_no_single_timer_can_be_set():
+    inputs = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    names = {name for preset in failover.PRESETS.values() for name in preset}
+    assert [name for name in inputs for timer in names if name.endswith(timer)] == []
 
 
 def test_an_unknown_preset_is_refused():

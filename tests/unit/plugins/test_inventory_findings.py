@@ -97,6 +97,45 @@ def test_three_databases_need_no_witness(sound):
     assert findings((hostvars, groups | {"db": ["db1", "db2", "app1"], "witness": []})) == []
 
 
+@pytest.mark.parametrize(
+    ("variables", "lines"),
+    [
+        ({"postgresql_settings": {"max_connections": 400}}, []),
+        (
+            {"postgresql_settings": {"fsync": False}},
+            ["postgresql_settings.fsync on db1, db2, witness1: is off: a power cut destroys the data; leave it out"],
+        ),
+        (
+            {"postgresql_settings": {"port": 5433, "hot_standby": "off"}},
+            [
+                (
+                    "postgresql_settings.port on db1, db2, witness1: is set by the role itself; "
+                    "leave it out: use postgresql_port"
+                ),
+                (
+                    "postgresql_settings.hot_standby on db1, db2, witness1: is off: nobody can tell how far a standby is; "
+                    "leave it out"
+                ),
+            ],
+        ),
+        (
+            {"postgresql_settings": {"synchronous_commit": "off"}},
+            [
+                (
+                    "postgresql_settings.synchronous_commit on db1, db2, witness1: is off, so commits wait for no standby "
+                    "though repmgr_durability is zero_loss; leave it out, or set repmgr_durability to available"
+                )
+            ],
+        ),
+        ({"postgresql_settings": {"synchronous_commit": "off"}, "repmgr_durability": "available"}, []),
+        ({"postgresql_settings": {"synchronous_commit": "off"}, "postgresql_durability": "available"}, []),
+        ({"postgresql_settings": "fast"}, []),  # that it is no mapping is another line's matter
+    ],
+)
+def test_settings_that_would_cost_data(sound, variables, lines):
+    assert findings(set_all(sound(), **variables)) == lines
+
+
 VIP_MEND = "choose a free address in the lb hosts' subnet, with that subnet's prefix length"
 
 

@@ -65,6 +65,20 @@ def test_a_sound_inventory_passes_on_to_the_hosts(site):
         (lambda top: top["vars"].update(waf_paranoia_level="high"), "waf_paranoia_level on every host: argument"),
         (lambda top: top["vars"].update(postgresql_settings="fast"), "postgresql_settings on every host: argument"),
         (
+            lambda top: top["vars"].update(postgresql_settings={"synchronous_commit": "off"}),
+            "postgresql_settings.synchronous_commit on db1, db2, witness1: is off, so commits wait for no standby",
+        ),
+        (
+            lambda top: top["vars"].update(repmgr_rto="reckless"),
+            "repmgr_rto on every host: value of repmgr_rto must be one of",
+        ),
+        (
+            lambda top: top["vars"].update(
+                postgresql_repositories=[{"name": "mine", "uris": ["https://packages.example"]}]
+            ),
+            "postgresql_repositories on every host: missing required arguments: signed_by, suites",
+        ),
+        (
             lambda top: top["vars"].update(repmgr_password="changeme"),
             "repmgr_password on every host: has an example's value",
         ),

@@ -5,7 +5,8 @@ status           what it sees, as JSON
 may-promote      whether this standby would be elected now (repmgr's failover_validation_command)
 promote          have this standby elected and promoted (repmgr's promote_command)
 hand-over        on the primary: stop the server in order and let a standby be promoted at once
-clone ADDRESS    copy the primary at this address into an empty data directory
+clone ADDRESS    copy the primary at this address into the data directory, unless that holds another cluster's data than
+                 the one whose system identifier follows
 
 The configuration is /etc/nospof/dbguard.json, or the file that DBGUARD_CONFIG names. Exit codes: 0 done, 1 not done.
 """
@@ -31,8 +32,8 @@ def main() -> None:
             run(config)
         case ["status"]:
             sys.stdout.write((Path(config.run_directory) / "state.json").read_text())
-        case ["clone", address]:
-            Postgres(config).clone(address)
+        case ["clone", address, *replaced]:
+            Postgres(config).clone(address, *replaced)
         case [("may-promote" | "promote" | "hand-over") as command]:
             problem = ask(config, command)
             sys.exit(f"{command}: {problem}" if problem else 0)

@@ -317,6 +317,7 @@ class Guard:
                 },
                 "note": node.note,
                 "paused": self.paused_file.exists(),
+                "all_voters": sorted(self.config.kinds),
             }
 
     def readable(self, max_lag: float) -> bool:

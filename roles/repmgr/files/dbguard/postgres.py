@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -39,6 +41,10 @@ _STANDBYS = """
 select application_name, sync_priority, flush_lsn >= %s::pg_lsn
 from pg_stat_replication where state = 'streaming' and flush_lsn is not null
 """
+
+
+class ForeignDataError(OSError):
+    """The data directory holds something that is no copy of the primary's data, and so is nobody's to wipe."""
 
 
 class Policy(NamedTuple):
@@ -132,16 +138,26 @@ class Postgres:
         return max([1, *(int(path.stem, 16) for path in (self.data / "pg_wal").glob("*.history"))])
 
     def registration(self) -> tuple[str, bool, str | None] | None:
-        """Return type, activity and upstream of this node's row in repmgr.nodes; None where there is none."""
+        """Return type, activity and upstream of this node's row in repmgr.nodes; None where there is none.
+
+        A row by which others would not reach this node counts as not active.
+        """
         with self._connect("repmgr") as connection:
             if connection.execute("select to_regclass('repmgr.nodes') is null").fetchone() == (True,):
                 return None
             return connection.execute(
-                """select node.type, node.active, upstream.node_name
+                """select node.type, node.active and node.conninfo = %s, upstream.node_name
                    from repmgr.nodes node left join repmgr.nodes upstream on upstream.node_id = node.upstream_node_id
                    where node.node_name = %s""",
-                (self.config.node,),
+                (self._setting("conninfo"), self.config.node),
             ).fetchone()
+
+    def identifier(self) -> str:
+        """Return the system identifier, with which the control file begins; empty when it can't be read."""
+        try:
+            return str(int.from_bytes((self.data / "global/pg_control").read_bytes()[:8], sys.byteorder))
+        except OSError:
+            return ""
 
     # The fence ---------------------------------------------------------------------------------------------------
 
@@ -185,22 +201,36 @@ class Postgres:
                 connection.execute("select pg_promote(true, 60)")
 
     def rejoin(self, address: str) -> None:
-        """Make this a standby of the primary at this address: keep the data that both share, else copy it all."""
+        """Make this a standby of the primary at this address: keep the data that both share, else copy it all.
+
+        :raises ForeignDataError: the data is of another cluster.
+        """
+        self._check_data(address)
+        if self._drop_lost_slot(address):
+            log.warning("the primary has not kept what this node lacks: cloning anew")
+            self.failed_rewinds = REWIND_TRIES
         if self.postmaster():
             self.stop()
         # Just after a failover the new primary's records may not be in order yet, so rewinding gets several tries.
         if self.failed_rewinds >= REWIND_TRIES:
-            log.warning("rewinding failed %d times: cloning anew", REWIND_TRIES)
             self.clone(address)
             self.start()
         else:
             self.failed_rewinds += 1
+            if self.failed_rewinds == REWIND_TRIES:
+                log.warning("when rewinding fails once more, this node is cloned anew")
             self._recover()
             self._repmgr("node", "rejoin", "--force-rewind", "-d", self._conninfo(address))
         self.failed_rewinds = 0
 
-    def clone(self, address: str) -> None:
-        """Copy the primary at this address, then put the copy in the place of the data directory."""
+    def clone(self, address: str, replaced: str = "") -> None:
+        """Copy the primary at this address, then put the copy in the place of the data directory.
+
+        :param replaced: the system identifier of another cluster whose data may be lost.
+        :raises ForeignDataError: the data is of another cluster than these two.
+        """
+        self._check_data(address, replaced)
+        self._drop_lost_slot(address)
         copy = self.data.with_name(self.data.name + ".clone")
         shutil.rmtree(copy, ignore_errors=True)
         # repmgr clones into the data directory that its configuration names, and nowhere else.
@@ -214,12 +244,57 @@ class Postgres:
             file.flush()
             repmgr = f"{self.config.bin_directory}/repmgr"
             self._run(repmgr, "-f", file.name, "-d", self._conninfo(address), "standby", "clone", "--fast-checkpoint")
+        if self.postmaster():
+            self.stop()
         old = self.data.with_name(self.data.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         if self.data.exists():
             self.data.rename(old)
         copy.rename(self.data)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _check_data(self, address: str, replaced: str = "") -> None:
+        """Refuse to touch data that is not of the cluster of the primary at this address."""
+        if not self.data.exists() or not any(self.data.iterdir()):
+            return
+        own = self.identifier()
+        if own and own in (replaced, self._identifier_of(address)):
+            return
+        if not own:
+            raise ForeignDataError(f"{self.data} holds something else than PostgreSQL's data: move it away")
+        raise ForeignDataError(
+            f"{self.data} holds data of another cluster ({own}): move it away, or run site.yml with "
+            f'repmgr_replace_data: {{{self.config.node}: "{own}"}} to have it replaced'
+        )
+
+    def _identifier_of(self, address: str) -> str:
+        """Return the system identifier of the primary at this address, asked as a standby asks."""
+        conninfo = f"{self._conninfo(address)} replication=true"
+        with psycopg.connect(conninfo, autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
+            found = row[0] if row else ""
+            # Without a database the server names no encoding, so a text comes as it is on the wire.
+            return found.decode() if isinstance(found, bytes) else str(found)
+
+    def _drop_lost_slot(self, address: str) -> bool:
+        """Drop this node's slot on the primary if it was given up there, since it would never keep WAL again.
+
+        It is given up when this node was away for so long that what it lacks would have filled the disk.
+        """
+        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+            dropped = connection.execute(
+                """select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                   where slot_name = %s and wal_status = 'lost' and not active""",
+                (f"repmgr_slot_{self._setting('node_id')}",),
+            ).fetchall()
+            return bool(dropped)
+
+    def _setting(self, name: str) -> str:
+        """Return a setting of repmgr.conf."""
+        found = re.search(rf"^{name}='?(.*?)'?$", Path(self.config.repmgr_conf).read_text(), re.MULTILINE)
+        if found is None:
+            raise OSError(f"{self.config.repmgr_conf} has no {name}")
+        return found[1]
 
     def _recover(self) -> None:
         """Replay the WAL of a server that crashed, without opening it to anybody: pg_rewind wants a clean state."""
