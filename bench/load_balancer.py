@@ -68,9 +68,11 @@ SERVICES = (
 def run(host: str, command: str, text: str = "") -> str:
     """Run a command on a node, with this text to read, and return what it printed."""
     config = lab.STATE / "ssh_config"
-    done = subprocess.run(
-        ["ssh", "-F", config, host, command], input=text, capture_output=True, text=True, timeout=300, check=False
-    )
+    argv = ["ssh", "-F", config, host, command]
+    try:
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=300, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{host}: {error}") from None
     if done.returncode:
         raise RuntimeError(f"{host}: {command}: {done.stdout}{done.stderr}")
     return done.stdout
@@ -221,11 +223,14 @@ def reloads(times: int = 100) -> list[dict[str, Any]]:
 def served(address: str, number: int) -> bool:
     """Tell whether the certificate with this serial number is served."""
     context = ssl.create_default_context(cafile=visit(address)["ca"])
-    with (
-        socket.create_connection((address, 443), timeout=5) as raw,
-        context.wrap_socket(raw, server_hostname=SHOP) as link,
-    ):
-        return number == int(str((link.getpeercert() or {})["serialNumber"]), 16)
+    try:
+        with (
+            socket.create_connection((address, 443), timeout=5) as raw,
+            context.wrap_socket(raw, server_hostname=SHOP) as link,
+        ):
+            return number == int(str((link.getpeercert() or {})["serialNumber"]), 16)
+    except OSError:  # the clients count it
+        return False
 
 
 def renew(host: str) -> int:
@@ -277,8 +282,9 @@ def slow_connections(address: str, options: str) -> Iterator[None]:
     """Hold 1,000 slow connections from a node that has nothing else to do; those that are closed are opened again."""
     path = "/static/shop.css" if "-X" in options else "/"
     attack = f"slowhttptest {options} -c 1000 -r 100 -i 10 -l 600 -u https://{address}{path}"
-    loop = f"while :; do {attack} >/dev/null </dev/null; done"
-    run(ATTACKER, f"systemd-run --unit=bench-slow --collect --property=LimitNOFILE=4096 sh -c {shlex.quote(loop)}")
+    loop = f"while sleep 0.2; do {attack} >/dev/null </dev/null; done"
+    unit = "--unit=bench-slow --collect --property=LimitNOFILE=4096 --property=KillSignal=SIGKILL"
+    run(ATTACKER, f"systemd-run {unit} sh -c {shlex.quote(loop)}")
     try:
         yield
     finally:
