@@ -7,8 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,16 +32,45 @@ select pg_is_in_recovery(),
             then greatest((select max(received_tli) from pg_stat_wal_receiver),
                           (select timeline_id from pg_control_checkpoint()))
             else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
-       case when not pg_is_in_recovery() then null
-            when pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() then 0
-            else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float end,
        exists (select from pg_stat_wal_receiver where status = 'streaming'),
-       case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn()::text end
+       case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn()::text end,
+       (greatest(pg_last_wal_receive_lsn(), (select max(latest_end_lsn) from pg_stat_wal_receiver)) - '0/0')::bigint,
+       (pg_last_wal_replay_lsn() - '0/0')::bigint
 """
 _STANDBYS = """
 select application_name, sync_priority, flush_lsn >= %s::pg_lsn
 from pg_stat_replication where state = 'streaming' and flush_lsn is not null
 """
+
+
+class Lag:
+    """How many seconds a standby is behind at most, by its own clock and what it saw of the WAL.
+
+    What it knew to exist when it last looked and has replayed by now is no older than that look. Commit times tell less:
+    on a primary that rests, or is busy with one long transaction, the newest commit is old though nothing is missing.
+    """
+
+    LOOKS = 1000  # so many that wait to be replayed are remembered
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.looks: deque[tuple[float, int]] = deque()
+        self.streamed = False
+        self.fresh: float | None = None  # when all that existed was known to be replayed since
+
+    def look(self, now: float, *, streaming: bool, known: int | None, replayed: int | None) -> float | None:
+        """Take in what was seen and return the lag, None while it can't be told.
+
+        :param now: when the look began.
+        :param known: the end of the WAL as the primary has told it.
+        """
+        # A connection that was just made may not have brought the first word from the primary yet.
+        if streaming and self.streamed and known is not None and len(self.looks) < self.LOOKS:
+            self.looks.append((now, known))
+        self.streamed = streaming
+        while self.looks and replayed is not None and self.looks[0][1] <= replayed:
+            self.fresh = self.looks.popleft()[0]
+        return None if self.fresh is None else now - self.fresh
 
 
 class Policy(NamedTuple):
@@ -57,6 +89,7 @@ class Postgres:
         self.config = config
         self.data = Path(config.data_directory)
         self.lag: float | None = None  # seconds behind the primary; None where it does not apply or is not known
+        self._lag = Lag()
         self.failed_rewinds = 0
         self._connection: psycopg.Connection[Any] | None = None
         self._policy = Policy(0, [], None)
@@ -84,10 +117,15 @@ class Postgres:
     def _ask(self, policy: Policy) -> Local:
         if self._connection is None:
             self._connection = self._connect("postgres", "-c statement_timeout=1000")
+        began = time.monotonic()
         row = self._connection.execute(_STATE).fetchone()
         if row is None:
             raise psycopg.DataError("the server gave no row")
-        recovering, timeline, self.lag, receiving, position = row
+        recovering, timeline, receiving, position, known, replayed = row
+        if recovering:
+            self.lag = self._lag.look(began, streaming=receiving, known=known, replayed=replayed)
+        else:
+            self.lag, self._lag = None, Lag()
         if recovering or self.config.kind == "witness":
             return Local("standby" if recovering else "primary", timeline, receiving=receiving)
         if policy.since is None:
@@ -189,8 +227,9 @@ class Postgres:
         if self.postmaster():
             self.stop()
         # Just after a failover the new primary's records may not be in order yet, so rewinding gets several tries.
-        if self.failed_rewinds >= REWIND_TRIES:
-            log.warning("rewinding failed %d times: cloning anew", REWIND_TRIES)
+        empty = not (self.data / "PG_VERSION").exists()
+        if empty or self.failed_rewinds >= REWIND_TRIES:
+            log.warning("cloning anew: %s", "there is no data" if empty else "rewinding failed several times")
             self.clone(address)
             self.start()
         else:
@@ -198,6 +237,46 @@ class Postgres:
             self._recover()
             self._repmgr("node", "rejoin", "--force-rewind", "-d", self._conninfo(address))
         self.failed_rewinds = 0
+
+    def rejoin_plan(self, address: str) -> list[str]:
+        """Return in words what ``rejoin`` would do, and do nothing.
+
+        :raises OSError: it must not be done.
+        """
+        copy = f"copy all data from the primary at {address}"
+        if not (self.data / "PG_VERSION").exists():
+            if self.data.exists() and any(self.data.iterdir()):
+                raise OSError(f"{self.data} holds something else than PostgreSQL's data: move it away")
+            return [f"{copy} into {self.data}, where there is none"]
+        if self.identifier() != self._identifier_of(address):
+            raise OSError(f"{self.data} holds data of another cluster: move it away")
+        otherwise = f"if that fails {REWIND_TRIES} times: {copy}, then replace {self.data} by it"
+        rewind = "go back to where both had the same data (pg_rewind), then stream"
+        if self.postmaster():
+            return ["stop the server in order", f"where its data went another way: {rewind}", otherwise]
+        if not self._was_shut_down():
+            return ["replay the WAL of the server, which was not stopped in order", rewind, otherwise]
+        command = [f"{self.config.bin_directory}/repmgr", "-f", self.config.repmgr_conf, "node", "rejoin"]
+        tried = subprocess.run(
+            [*command, "--force-rewind", "--dry-run", "-d", self._conninfo(address)],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        result = "would work" if tried.returncode == 0 else "would fail"
+        return [f"repmgr node rejoin --force-rewind, which {result}:", *tried.stdout.splitlines(), otherwise]
+
+    def identifier(self) -> str:
+        """Return the system identifier, with which the control file begins; empty when it can't be read."""
+        try:
+            return str(int.from_bytes((self.data / "global/pg_control").read_bytes()[:8], sys.byteorder))
+        except OSError:
+            return ""
+
+    def _identifier_of(self, address: str) -> str:
+        """Return the system identifier of the primary at this address, asked as a standby asks."""
+        conninfo = f"{self._conninfo(address)} replication=true"
+        with psycopg.connect(conninfo, autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
+            return str(row[0]) if row else ""
 
     def clone(self, address: str) -> None:
         """Copy the primary at this address, then put the copy in the place of the data directory."""
@@ -223,14 +302,17 @@ class Postgres:
 
     def _recover(self) -> None:
         """Replay the WAL of a server that crashed, without opening it to anybody: pg_rewind wants a clean state."""
-        control = self._run(f"{self.config.bin_directory}/pg_controldata", "-D", self.config.data_directory)
-        if "shut down" in control.split("Database cluster state:", 1)[1].split("\n", 1)[0]:
+        if self._was_shut_down():
             return
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self._run(
             f"{self.config.bin_directory}/postgres", "--single", "-D", self.config.data_directory,
             "-c", f"config_file={self.config.config_file}", "-c", "synchronous_standby_names=", "template1",
         )  # fmt: skip
+
+    def _was_shut_down(self) -> bool:
+        control = self._run(f"{self.config.bin_directory}/pg_controldata", "-D", self.config.data_directory)
+        return "shut down" in control.split("Database cluster state:", 1)[1].split("\n", 1)[0]
 
     def register(self, kind: str, primary_address: str) -> None:
         """Tell repmgr what this node is."""
