@@ -124,6 +124,8 @@ class Postgres:
         recovering, timeline, receiving, position, known, replayed = row
         if recovering:
             self.lag = self._lag.look(began, streaming=receiving, known=known, replayed=replayed)
+            # Once nothing is received any more, the control file alone would tell of the timeline before the last failover.
+            timeline = max(timeline, self._timeline_on_disk())
         else:
             self.lag, self._lag = None, Lag()
         if recovering or self.config.kind == "witness":
@@ -235,6 +237,7 @@ class Postgres:
         else:
             self.failed_rewinds += 1
             self._recover()
+            self._settle(address)
             self._repmgr("node", "rejoin", "--force-rewind", "-d", self._conninfo(address))
         self.failed_rewinds = 0
 
@@ -309,6 +312,19 @@ class Postgres:
             f"{self.config.bin_directory}/postgres", "--single", "-D", self.config.data_directory,
             "-c", f"config_file={self.config.config_file}", "-c", "synchronous_standby_names=", "template1",
         )  # fmt: skip
+
+    def _settle(self, address: str) -> None:
+        """See to it that the primary's control file tells of its timeline, which pg_rewind reads there.
+
+        Until the first checkpoint after a promotion it does not, and what is rewound by it can never start.
+        """
+        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute(
+                """select timeline_id <> ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
+                   from pg_control_checkpoint()"""
+            ).fetchone()
+            if row == (True,):
+                connection.execute("checkpoint")
 
     def _was_shut_down(self) -> bool:
         control = self._run(f"{self.config.bin_directory}/pg_controldata", "-D", self.config.data_directory)
