@@ -91,6 +91,7 @@ class World:
         databases: int = 2,
         policy: protocol.Policy = "zero_loss",
         node: type[protocol.Node] = protocol.Node,
+        hand_overs: int = 0,
     ) -> None:
         self.random = random.Random(seed)
         self.policy = policy
@@ -118,6 +119,8 @@ class World:
             if machine.kind == "db":
                 self.later(self.random.random(), machine.name, self.repmgrd, machine)
         self.later(1.0, "", self.write)
+        for number in range(hand_overs):
+            self.later(FAULTS_FROM + 2 * number, "", self.hand_over)
 
     # The scheduler -----------------------------------------------------------------------------------------------
 
@@ -453,6 +456,13 @@ class World:
     def thaw_server(self, postgres: Postgres) -> None:
         postgres.frozen = False
 
+    def hand_over(self) -> None:
+        """Have the primary handed over on purpose, whatever else is going on."""
+        for machine in self.databases:
+            if machine.guard is not None and machine.power and not machine.frozen:
+                problem = machine.guard.hand_over(self.clock(machine))
+                self.say(f"{machine.name} hands over: {problem or machine.guard.heir}")
+
     def crash_server(self, machine: Machine, seconds: float) -> None:
         if machine.postgres is not None:
             machine.postgres.kill()
@@ -532,11 +542,12 @@ class World:
                         raise Violation(f"{len(lost)} acknowledged writes are lost on {machine.name}")
 
 
-def run(seed: int, *, node: type[protocol.Node] = protocol.Node) -> World:
+def run(seed: int, *, node: type[protocol.Node] = protocol.Node, hand_overs: int = 0) -> World:
     """Run one history; every tenth has three databases, every third is asynchronous."""
     world = World(
-        seed, databases=3 if seed % 10 == 9 else 2, policy="available" if seed % 3 == 0 else "zero_loss", node=node
-    )
+        seed, databases=3 if seed % 10 == 9 else 2, policy="available" if seed % 3 == 0 else "zero_loss", node=node,
+        hand_overs=hand_overs,
+    )  # fmt: skip
     try:
         world.run()
     except Violation as violation:

@@ -37,6 +37,7 @@ class Postgres:
         self.cluster = cluster
         self.role = "standby" if name == "db2" else "primary"
         self.timeline = 1
+        self.deaf = False  # a standby that receives nothing
         self.lag: float | None = 0.0
         self.policy = protocol.SetPolicy(0, frozenset())
         self.log: list[str] = []
@@ -44,7 +45,7 @@ class Postgres:
 
     def observe(self) -> protocol.Local:
         other = self.cluster.get({"db1": "db2", "db2": "db1"}.get(self.name, ""))
-        streams = other is not None and {self.role, other.role} == {"primary", "standby"}
+        streams = other is not None and {self.role, other.role} == {"primary", "standby"} and not self.deaf
         names = frozenset([other.name]) if streams and other and self.role == "primary" else frozenset()
         return protocol.Local(
             self.role, self.timeline, self.role == "standby" or "signal" in self.log, streams, names,
@@ -70,6 +71,7 @@ class Postgres:
 
     def rejoin(self, address: str) -> None:
         self.log.append("signal")
+        self.deaf = False
         self.timeline = next(self.cluster[name].timeline for name, at in ADDRESS.items() if at == address)
         self.role = "standby"
 
@@ -189,6 +191,7 @@ def test_the_standby_gets_into_the_record_and_commits_wait_for_it(cluster):
     eventually(lambda: cluster.members() == {"db1", "db2"})
     assert cluster.postgres["db1"].policy.names == {"db2"}
     assert cluster.ask("db2", "GET", "/replica?max_lag=1")[0] == 200
+    assert cluster.ask("db1", "GET", "/replica?max_lag=1")[0] == 404  # whoever reads here may finish
     assert not cluster.primary("db2")
     assert not cluster.primary("witness1")
 
@@ -221,14 +224,32 @@ def test_while_the_primary_lives_nobody_else_may_be_promoted(cluster):
 
 def test_a_hand_over_makes_the_standby_the_primary_and_the_old_one_follow(cluster):
     assert "not the primary" in cluster.ask("db2", "POST", "/hand-over", sender="db2")[1]
-    assert json.loads(cluster.ask("db1", "POST", "/hand-over", sender="db1")[1]) == {"problem": ""}
-    assert cluster.postgres["db1"].log == ["stop"]
-    assert json.loads(cluster.ask("db2", "POST", "/promote", sender="db2")[1]) == {"problem": ""}
+    assert "only db2" in cluster.ask("db1", "POST", "/hand-over", '{"to": "witness1"}', sender="db1")[1]
+    assert cluster.ask("db1", "POST", "/hand-over", "[]", sender="db1")[0] == 400
+    assert json.loads(cluster.ask("db1", "POST", "/hand-over", '{"to": "db2"}', sender="db1")[1]) == {"problem": ""}
+    assert cluster.postgres["db1"].log[0] == "stop"
     assert cluster.primary("db2")
     assert not cluster.primary("db1")
     eventually(lambda: cluster.postgres["db1"].role == "standby")
     eventually(lambda: cluster.members() == {"db1", "db2"})
     assert json.loads(cluster.ask("db2", "POST", "/promote", sender="db2")[1]) == {"problem": ""}  # once more
+
+
+def test_a_standby_is_brought_back_when_a_person_asks_for_it(cluster):
+    rejoin = {name: json.loads(cluster.ask(name, "POST", "/rejoin", sender=name)[1])["problem"] for name in KINDS}
+    assert rejoin == {"db1": "", "db2": "this node is the primary", "witness1": "this is no database's host"}
+    standby = cluster.postgres["db1"]
+    before = standby.log.count("signal")  # it streams, so there was nothing to do
+    standby.deaf = True
+    eventually(lambda: not cluster.guards["db1"].node.local.receiving)
+    pause = Path(cluster.guards["db1"].config.run_directory) / "pause"
+    pause.touch()
+    assert f"{pause} tells to leave" in cluster.ask("db1", "POST", "/rejoin", sender="db1")[1]
+    pause.unlink()
+    assert json.loads(cluster.ask("db1", "POST", "/rejoin", sender="db1")[1]) == {"problem": ""}
+    eventually(lambda: standby.log.count("signal") == before + 1)
+    eventually(lambda: cluster.members() == {"db1", "db2"})
+    assert not cluster.guards["db1"].rejoin_wanted
 
 
 def test_a_primary_without_its_voters_is_fenced_and_comes_back_with_them(cluster):

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from dbguard.config import Config, Memory
-from dbguard.postgres import REWIND_TRIES, ForeignDataError, Postgres
+from dbguard.postgres import REWIND_TRIES, ForeignDataError, Lag, Postgres
 from dbguard.protocol import Durable, Record
 
 # A server in miniature: it makes a child, which makes one too, and none of them heeds a signal that it could ignore.
@@ -99,6 +99,9 @@ class Cluster(Postgres):
     def _drop_lost_slot(self, address):
         lost, self.lost = self.lost, False
         return lost
+
+    def _settle(self, address):
+        self.done.append(f"settle {address}")
 
     def _run(self, *command):
         self.done.append(" ".join(command))
@@ -244,3 +247,49 @@ def test_a_damaged_memory_ends_the_daemon_rather_than_to_count_as_new(config, te
     Path(config.state_directory, "voter.json").write_text(text)
     with pytest.raises((json.JSONDecodeError, KeyError)):
         Memory(config)
+
+
+def looks(*seen):
+    """Return the lags after looks that are given as time, streaming, end of the known WAL, end of what is replayed."""
+    lag = Lag()
+    return [lag.look(now, streaming=streaming, known=known, replayed=done) for now, streaming, known, done in seen]
+
+
+def test_a_standby_that_has_all_is_not_behind_however_long_the_primary_rests():
+    assert looks((0, True, 100, 100), (1, True, 100, 100), (3600, True, 100, 100)) == [None, 0, 0]
+
+
+def test_a_standby_that_keeps_up_is_behind_by_one_look_at_most():
+    assert looks((0, True, 100, 100), (1, True, 200, 150), (2, True, 300, 250), (3, True, 400, 350))[2:] == [1, 1]
+
+
+def test_the_first_write_after_a_rest_makes_no_lag():
+    assert looks((0, True, 100, 100), (1, True, 100, 100), (9000, True, 100, 100), (9000.25, True, 101, 100))[-1] == 0.25
+
+
+def test_a_standby_whose_replay_is_held_up_falls_behind():
+    held = [(now, True, 100 * now, 150) for now in range(1, 60)]
+    assert looks((0, True, 0, 0), *held)[-1] == 58
+    assert looks((0, True, 0, 0), *held, (60, True, 6000, 6000))[-1] == 0
+
+
+def test_a_standby_that_lost_its_primary_falls_behind_from_then_on():
+    cut_off = [(now, False, 100, 100) for now in range(2, 13)]
+    assert looks((0, True, 100, 100), (1, True, 100, 100), *cut_off)[-1] == 11
+
+
+def test_a_standby_that_streams_again_is_not_trusted_before_it_heard_what_it_lacks():
+    cut_off = [(0, True, 100, 100), (1, True, 100, 100), (500, False, 100, 100)]
+    assert looks(*cut_off, (501, True, 100, 100))[-1] == 500
+    assert looks(*cut_off, (501, True, 100, 100), (501.2, True, 900, 300))[-1] == 500.2
+
+
+def test_a_standby_that_never_streamed_says_nothing():
+    assert looks((0, False, None, 100), (1, False, 100, 100)) == [None, None]
+
+
+def test_a_replay_that_is_held_up_for_hours_costs_no_memory():
+    lag = Lag()
+    for now in range(10 * Lag.LOOKS):
+        lag.look(now, streaming=True, known=now + 1, replayed=0)
+    assert len(lag.looks) == Lag.LOOKS

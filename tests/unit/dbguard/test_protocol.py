@@ -118,6 +118,60 @@ def test_a_released_lease_frees_the_voter_at_once():
     assert voter.receive(5, "db2", Ask(2, binding=True)).granted
 
 
+def test_the_heir_stands_for_election_at_once_and_nobody_else_does():
+    heir, witness = node("db2", now=-10), node("witness1", now=-10)
+    for voter in (heir, witness):
+        voter.receive(5, "db1", Renew(1, RECORD, PEER))
+        voter.observe(5, voter.local)
+        assert voter.receive(5.1, "db1", Release(1, "db2")).granted
+    assert {send.message for send in done(heir.tick(5.1), Send)} == {Ask(2, binding=False)}
+    assert not done(witness.tick(5.1), Send)
+
+
+def test_a_primary_is_handed_over_to_a_standby_that_may_be_promoted_and_to_no_other():
+    leader = leading()
+    assert leader.hand_over(0, "db3") == "db3 may not be promoted now, only db2"
+    leader.observe(0, PRIMARY._replace(streaming=frozenset()))
+    assert "no standby" in leader.hand_over(0)
+    leader.observe(0, PRIMARY)
+    assert leader.hand_over(0) == ""
+    assert not leader.writable(0)
+    assert [do.what for do in done(leader.tick(0))] == ["stop"]
+    leader.observe(0.3, Local("stopped", 1))
+    assert {send.message for send in done(leader.tick(0.3), Send)} == {Release(1, "db2")}
+    assert "not the primary" in leader.hand_over(0.3)
+
+
+def test_an_orderly_stop_may_take_longer_than_a_lease():
+    leader = leading()
+    leader.spare_until = 0
+    leader.hand_over(0)
+    now = 0.0
+    while now < 8:
+        now += 0.1
+        leader.observe(now, Local("unknown", 1))
+        actions = leader.tick(now)
+        assert [do.what for do in done(actions)] == ["stop"]
+        if done(actions, Send):
+            grant(leader, now, "db2", "witness1")
+
+
+def test_when_no_heir_takes_over_the_old_primary_goes_on():
+    leader = leading()
+    leader.hand_over(0)
+    leader.observe(0.3, Local("stopped", 1))
+    leader.tick(0.3)
+    for now in (1, 6.2):
+        leader.observe(now, Local("stopped", 1))
+        assert not done(leader.tick(now))
+    leader.observe(6.4, Local("stopped", 1))
+    leader.tick(6.4)
+    grant(leader, 6.4, "witness1")
+    policy = done(leader.tick(6.4), protocol.SetPolicy)[0]
+    leader.observe(6.5, Local("stopped", 1, policy_number=policy.number))
+    assert [do.what for do in done(leader.tick(6.5))] == ["start"]
+
+
 def test_a_voter_that_knows_nothing_neither_votes_nor_grants():
     voter = node("witness1", Durable())
     assert not voter.receive(50, "db2", Ask(2, binding=True)).granted
@@ -179,6 +233,18 @@ def test_a_standby_that_is_not_in_the_record_is_not_elected():
     elect(candidate, 0, record=Record(1, 6, "db1", frozenset({"db1"})))
     assert candidate.durable.term == 1
     assert candidate.refusal == "only db1 hold every acknowledged write"
+
+
+def test_a_majority_is_not_bound_in_vain_while_somebody_on_a_later_timeline_is_there():
+    newer = Peer("stopped", 2, standby_signal=False)
+    candidate = node("db1", now=-10, policy="available", local=Local("stopped", 1))
+    candidate.rest_until = 0
+    for now, heard, term in ((10, 9, 1), (20, 15, 2)):
+        candidate.observe(now, Local("stopped", 1))
+        candidate.heard["db2"] = (heard, newer)
+        candidate.want_promotion(now, 5)
+        elect(candidate, now)  # the witness answers first
+        assert candidate.durable.term == term
 
 
 def test_the_primary_goes_on_alone_only_after_a_majority_has_recorded_it():
@@ -261,7 +327,7 @@ def test_an_old_observation_counts_for_nothing():
     assert not leader.writable(1.6)
 
 
-@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER), Ask(4, binding=True), Release(5)])
+@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER), Ask(4, binding=True), Release(5, "db2")])
 def test_messages_survive_the_wire(message):
     assert wire.message_from(wire.message_to(message)) == message
 

@@ -13,6 +13,12 @@ def test_no_history_loses_a_write_or_has_two_sides_or_stays_down():
     assert acknowledged > 40 * HISTORIES
 
 
+def test_no_hand_over_amid_failures_loses_a_write_or_has_two_sides_or_stays_down():
+    histories = [simulation.run(seed, hand_overs=4) for seed in range(HISTORIES // 10)]
+    handed_over = [world for world in histories if any("handing over" in line for line in world.story)]
+    assert len(handed_over) > len(histories) // 2
+
+
 def first_violation(node: type[protocol.Node], what: str) -> str:
     for seed in range(2000):
         try:

@@ -1,12 +1,13 @@
 """dbguard: guards one voter of a PostgreSQL cluster.
 
-run              the daemon
-status           what it sees, as JSON
-may-promote      whether this standby would be elected now (repmgr's failover_validation_command)
-promote          have this standby elected and promoted (repmgr's promote_command)
-hand-over        on the primary: stop the server in order and let a standby be promoted at once
-clone ADDRESS    copy the primary at this address into the data directory, unless that holds another cluster's data than
-                 the one whose system identifier follows
+run                  the daemon
+status               what it sees, as JSON
+may-promote          whether this standby would be elected now (repmgr's failover_validation_command)
+promote              have this standby elected and promoted (repmgr's promote_command)
+hand-over [STANDBY]  on the primary: stop the server in order, have a standby promoted at once, and wait for that
+rejoin [--dry-run]   have this host rewound or else cloned, and follow the primary; returns at once
+clone ADDRESS        copy the primary at this address into the data directory, unless that holds another cluster's data
+                     than the one whose system identifier follows
 
 The configuration is /etc/nospof/dbguard.json, or the file that DBGUARD_CONFIG names. Exit codes: 0 done, 1 not done.
 """
@@ -14,9 +15,13 @@ The configuration is /etc/nospof/dbguard.json, or the file that DBGUARD_CONFIG n
 from __future__ import annotations
 
 import http.client
+import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
+
+import psycopg
 
 from dbguard.config import Config
 from dbguard.daemon import Link, Tls, run
@@ -34,17 +39,36 @@ def main() -> None:
             sys.stdout.write((Path(config.run_directory) / "state.json").read_text())
         case ["clone", address, *replaced]:
             Postgres(config).clone(address, *replaced)
-        case [("may-promote" | "promote" | "hand-over") as command]:
+        case ["rejoin", "--dry-run"]:
+            sys.stdout.write("\n".join(plan(config)) + "\n")
+        case [("may-promote" | "promote" | "hand-over" | "rejoin") as command]:
             problem = ask(config, command)
             sys.exit(f"{command}: {problem}" if problem else 0)
+        case ["hand-over", standby]:
+            problem = ask(config, "hand-over", standby)
+            sys.exit(f"hand-over: {problem}" if problem else 0)
         case _:
             sys.exit(__doc__)
 
 
-def ask(config: Config, command: str) -> str:
+def plan(config: Config) -> list[str]:
+    """Return in words what a rejoin would do; end when it must not be done."""
+    try:
+        state = json.loads((Path(config.run_directory) / "state.json").read_text())
+        leader = state["leader"]
+        if leader == config.node:
+            sys.exit("rejoin: this node is the primary")
+        if state["voters"].get(leader, {}).get("role") != "primary":
+            sys.exit("rejoin: no primary is known that it could follow")
+        return Postgres(config).rejoin_plan(next(peer["address"] for peer in config.peers if peer["name"] == leader))
+    except (OSError, psycopg.Error, subprocess.CalledProcessError) as error:
+        sys.exit(f"rejoin: {' '.join(str(error).split())}")
+
+
+def ask(config: Config, command: str, to: str = "") -> str:
     """Have the daemon of this host do something; return why it was not done, or nothing."""
     link = Link(config.node, config.address, config, Tls(config), timeout=config.timers["promote"] + 10)
     try:
-        return str(link.post(f"/{command}", {})["problem"])
+        return str(link.post(f"/{command}", {"to": to})["problem"])
     except (OSError, ValueError, TypeError, KeyError, http.client.HTTPException) as error:
         return f"the daemon does not answer: {error}"

@@ -137,6 +137,7 @@ class Guard:
         self.server_busy = False
         self.server_done = 0.0  # when the newest of that work ended; 0 while there is some
         self.policy_work = Slot()
+        self.rejoin_wanted = False  # by a person, until it has been done
         self.counts = {"fences": 0, "promotions": 0, "rejoins": 0, "starts": 0}
         self.shown: dict[str, str] = {}
         self.shown_at = protocol.NEVER
@@ -154,6 +155,10 @@ class Guard:
                 now = time.monotonic()
                 actions = self.node.tick(now)
                 self.memory.keep(self.node.durable)
+                primary = self.node.primary(now)
+                self.rejoin_wanted = self.rejoin_wanted and not self.node.local.receiving
+            if self.rejoin_wanted and primary:
+                self._act(now, protocol.Do("rejoin", "asked for", primary))
             for action in actions:
                 self._act(now, action)
             self._show()
@@ -249,6 +254,7 @@ class Guard:
             case "rejoin":
                 self.counts["rejoins"] += 1
                 self.postgres.rejoin(self.addresses[action.primary])
+                self.rejoin_wanted = False
 
     # What repmgr is told -----------------------------------------------------------------------------------------
 
@@ -264,16 +270,15 @@ class Guard:
     def _keep_registered(self) -> None:
         with self.lock:
             now = time.monotonic()
-            role, leader = self.node.role(now), self.node.leader(now)
+            role, leader = self.node.role(now), self.node.primary(now)
             receiving, writable = self.node.local.receiving, self.node.writable(now)
-            leads = bool(leader) and leader != self.config.node and self.node.heard[leader][1].role == "primary"
         if self.server_busy or self.paused_file.exists():
             return
         if writable:
             kind, upstream, address = "primary", None, self.config.address
-        elif leads and self.config.kind == "witness" and role == "primary":
+        elif leader and self.config.kind == "witness" and role == "primary":
             kind, upstream, address = "witness", leader, self.addresses[leader]
-        elif leads and role == "standby" and receiving:
+        elif leader and role == "standby" and receiving:
             kind, upstream, address = "standby", leader, self.addresses[leader]
         else:
             self.unregistered_since = None
@@ -325,7 +330,7 @@ class Guard:
         lag = self.postgres.lag
         with self.lock:
             role = self.node.role(time.monotonic())
-            return role == "standby" and self.node.local.receiving and lag is not None and lag <= max_lag
+            return role == "standby" and lag is not None and lag <= max_lag
 
     def writable(self) -> bool:
         """Tell whether clients should write here."""
@@ -387,12 +392,13 @@ class Guard:
 
     # What repmgr and people ask for on this host -----------------------------------------------------------------
 
-    def command(self, path: str) -> str:
+    def command(self, path: str, to: str = "") -> str:
         """Do what the command line asks for; return why it was not done, or nothing."""
         commands: dict[str, Callable[[], str]] = {
             "/may-promote": self._may_promote,
             "/promote": self._promote,
-            "/hand-over": self._hand_over,
+            "/hand-over": lambda: self._hand_over(to),
+            "/rejoin": self._rejoin,
         }
         return commands[path]()
 
@@ -424,14 +430,35 @@ class Guard:
         done = self._until(self.node.writable, seconds)
         return "" if done else self.node.refusal or self.node.note or "it took too long"
 
-    def _hand_over(self) -> str:
+    def _hand_over(self, to: str) -> str:
         with self.lock:
-            problem = self.node.hand_over(time.monotonic())
+            problem = self.node.hand_over(time.monotonic(), to)
+            heir = self.node.heir
         if problem:
             return problem
         self.wake.set()
-        done = self._until(lambda _: not self.node.handing_over, self.config.timers["promote"])
-        return "" if done and not self.writable() else "the server did not stop"
+        end = time.monotonic() + self.config.timers["promote"]
+        if not self._until(lambda _: not self.node.handing_over, end - time.monotonic()):
+            return "the server did not stop"
+        if not self._until(lambda now: bool(self.node.primary(now)) or self.node.writable(now), end - time.monotonic()):
+            return "the server has stopped, but no other has become the primary yet"
+        return f"{heir} did not take over, so this node is the primary again" if self.writable() else ""
+
+    def _rejoin(self) -> str:
+        """Have the old primary, or a standby that receives nothing, brought back; return before that is done."""
+        with self.lock:
+            now = time.monotonic()
+            if self.config.kind != "db":
+                return "this is no database's host"
+            if self.node.leading or self.node.role(now) == "primary":
+                return "this node is the primary"
+            if not self.node.primary(now):
+                return "no primary is known that it could follow"
+            if self.paused_file.exists():
+                return f"{self.paused_file} tells to leave the server alone: remove it first"
+            self.rejoin_wanted = True
+        self.wake.set()
+        return ""
 
 
 def run(config: Config) -> None:

@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body leave together
 
     def do_GET(self) -> None:
-        """Answer 200 for yes, 503 for no."""
+        """Answer 200 for yes, 503 for no, and 404 where a primary is asked whether it is a replica."""
         url = urlsplit(self.path)
         try:
             max_lag = float(parse_qs(url.query).get("max_lag", ["inf"])[0])
@@ -41,6 +41,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, guard.metrics(), "text/plain; version=0.0.4")
         elif url.path not in checks:
             self._answer(404, {"error": "ask /primary, /replica, /health or /metrics"})
+        elif url.path == "/replica" and guard.writable():
+            # Nothing new is to be read here, but what is being read is as fresh as can be: load balancers take this
+            # answer for a wish to be drained, so a promotion cuts nobody off.
+            self._answer(404, guard.state())
         else:
             self._answer(200 if checks[url.path]() else 503, guard.state())
 
@@ -60,11 +64,16 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(400, {"error": "not a message"})
                 return
             self._answer(200, wire.reply_to(self.guard.receive(sender, message)))
-        elif self.path in ("/may-promote", "/promote", "/hand-over"):
+        elif self.path in ("/may-promote", "/promote", "/hand-over", "/rejoin"):
             if own not in names:
                 self._answer(403, {"error": "only this host may ask this"})
                 return
-            self._answer(200, {"problem": self.guard.command(self.path)})
+            try:
+                to = str(json.loads(body or b"{}").get("to", ""))
+            except (ValueError, AttributeError):
+                self._answer(400, {"error": "not a command"})
+                return
+            self._answer(200, {"problem": self.guard.command(self.path, to)})
         else:
             self._answer(404, {"error": "no such thing"})
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +33,10 @@ select pg_is_in_recovery(),
             then greatest((select max(received_tli) from pg_stat_wal_receiver),
                           (select timeline_id from pg_control_checkpoint()))
             else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
-       case when not pg_is_in_recovery() then null
-            when pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() then 0
-            else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float end,
        exists (select from pg_stat_wal_receiver where status = 'streaming'),
-       case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn()::text end
+       case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn()::text end,
+       (greatest(pg_last_wal_receive_lsn(), (select max(latest_end_lsn) from pg_stat_wal_receiver)) - '0/0')::bigint,
+       (pg_last_wal_replay_lsn() - '0/0')::bigint
 """
 _STANDBYS = """
 select application_name, sync_priority, flush_lsn >= %s::pg_lsn
@@ -45,6 +46,36 @@ from pg_stat_replication where state = 'streaming' and flush_lsn is not null
 
 class ForeignDataError(OSError):
     """The data directory holds something that is no copy of the primary's data, and so is nobody's to wipe."""
+
+
+class Lag:
+    """How many seconds a standby is behind at most, by its own clock and what it saw of the WAL.
+
+    What it knew to exist when it last looked and has replayed by now is no older than that look. Commit times tell less:
+    on a primary that rests, or is busy with one long transaction, the newest commit is old though nothing is missing.
+    """
+
+    LOOKS = 1000  # so many that wait to be replayed are remembered
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.looks: deque[tuple[float, int]] = deque()
+        self.streamed = False
+        self.fresh: float | None = None  # when all that existed was known to be replayed since
+
+    def look(self, now: float, *, streaming: bool, known: int | None, replayed: int | None) -> float | None:
+        """Take in what was seen and return the lag, None while it can't be told.
+
+        :param now: when the look began.
+        :param known: the end of the WAL as the primary has told it.
+        """
+        # A connection that was just made may not have brought the first word from the primary yet.
+        if streaming and self.streamed and known is not None and len(self.looks) < self.LOOKS:
+            self.looks.append((now, known))
+        self.streamed = streaming
+        while self.looks and replayed is not None and self.looks[0][1] <= replayed:
+            self.fresh = self.looks.popleft()[0]
+        return None if self.fresh is None else now - self.fresh
 
 
 class Policy(NamedTuple):
@@ -63,6 +94,7 @@ class Postgres:
         self.config = config
         self.data = Path(config.data_directory)
         self.lag: float | None = None  # seconds behind the primary; None where it does not apply or is not known
+        self._lag = Lag()
         self.failed_rewinds = 0
         self._connection: psycopg.Connection[Any] | None = None
         self._policy = Policy(0, [], None)
@@ -90,10 +122,17 @@ class Postgres:
     def _ask(self, policy: Policy) -> Local:
         if self._connection is None:
             self._connection = self._connect("postgres", "-c statement_timeout=1000")
+        began = time.monotonic()
         row = self._connection.execute(_STATE).fetchone()
         if row is None:
             raise psycopg.DataError("the server gave no row")
-        recovering, timeline, self.lag, receiving, position = row
+        recovering, timeline, receiving, position, known, replayed = row
+        if recovering:
+            self.lag = self._lag.look(began, streaming=receiving, known=known, replayed=replayed)
+            # Once nothing is received any more, the control file alone would tell of the timeline before the last failover.
+            timeline = max(timeline, self._timeline_on_disk())
+        else:
+            self.lag, self._lag = None, Lag()
         if recovering or self.config.kind == "witness":
             return Local("standby" if recovering else "primary", timeline, receiving=receiving)
         if policy.since is None:
@@ -212,7 +251,9 @@ class Postgres:
         if self.postmaster():
             self.stop()
         # Just after a failover the new primary's records may not be in order yet, so rewinding gets several tries.
-        if self.failed_rewinds >= REWIND_TRIES:
+        empty = not (self.data / "PG_VERSION").exists()
+        if empty or self.failed_rewinds >= REWIND_TRIES:
+            log.warning("cloning anew: %s", "there is no data" if empty else "rewinding failed several times")
             self.clone(address)
             self.start()
         else:
@@ -220,8 +261,32 @@ class Postgres:
             if self.failed_rewinds == REWIND_TRIES:
                 log.warning("when rewinding fails once more, this node is cloned anew")
             self._recover()
+            self._settle(address)
             self._repmgr("node", "rejoin", "--force-rewind", "-d", self._conninfo(address))
         self.failed_rewinds = 0
+
+    def rejoin_plan(self, address: str) -> list[str]:
+        """Return in words what ``rejoin`` would do, and do nothing.
+
+        :raises OSError: it must not be done.
+        """
+        copy = f"copy all data from the primary at {address}"
+        self._check_data(address)
+        if not (self.data / "PG_VERSION").exists():
+            return [f"{copy} into {self.data}, where there is none"]
+        otherwise = f"if that fails {REWIND_TRIES} times: {copy}, then replace {self.data} by it"
+        rewind = "go back to where both had the same data (pg_rewind), then stream"
+        if self.postmaster():
+            return ["stop the server in order", f"where its data went another way: {rewind}", otherwise]
+        if not self._was_shut_down():
+            return ["replay the WAL of the server, which was not stopped in order", rewind, otherwise]
+        command = [f"{self.config.bin_directory}/repmgr", "-f", self.config.repmgr_conf, "node", "rejoin"]
+        tried = subprocess.run(
+            [*command, "--force-rewind", "--dry-run", "-d", self._conninfo(address)],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        result = "would work" if tried.returncode == 0 else "would fail"
+        return [f"repmgr node rejoin --force-rewind, which {result}:", *tried.stdout.splitlines(), otherwise]
 
     def clone(self, address: str, replaced: str = "") -> None:
         """Copy the primary at this address, then put the copy in the place of the data directory.
@@ -298,14 +363,30 @@ class Postgres:
 
     def _recover(self) -> None:
         """Replay the WAL of a server that crashed, without opening it to anybody: pg_rewind wants a clean state."""
-        control = self._run(f"{self.config.bin_directory}/pg_controldata", "-D", self.config.data_directory)
-        if "shut down" in control.split("Database cluster state:", 1)[1].split("\n", 1)[0]:
+        if self._was_shut_down():
             return
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self._run(
             f"{self.config.bin_directory}/postgres", "--single", "-D", self.config.data_directory,
             "-c", f"config_file={self.config.config_file}", "-c", "synchronous_standby_names=", "template1",
         )  # fmt: skip
+
+    def _settle(self, address: str) -> None:
+        """See to it that the primary's control file tells of its timeline, which pg_rewind reads there.
+
+        Until the first checkpoint after a promotion it does not, and what is rewound by it can never start.
+        """
+        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute(
+                """select timeline_id <> ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
+                   from pg_control_checkpoint()"""
+            ).fetchone()
+            if row == (True,):
+                connection.execute("checkpoint")
+
+    def _was_shut_down(self) -> bool:
+        control = self._run(f"{self.config.bin_directory}/pg_controldata", "-D", self.config.data_directory)
+        return "shut down" in control.split("Database cluster state:", 1)[1].split("\n", 1)[0]
 
     def register(self, kind: str, primary_address: str) -> None:
         """Tell repmgr what this node is."""

@@ -93,9 +93,10 @@ class Ask(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The leader has stopped its server and needs no lease any more."""
+    """The leader has stopped its server and needs no lease any more; its heir is to stand for election at once."""
 
     term: int
+    heir: str = ""
 
 
 class Reply(NamedTuple):
@@ -176,6 +177,7 @@ class Node:
         self.healthy = now
         self.promoting = False
         self.handing_over = False
+        self.heir = ""
         self.spare_until = now + timers.lease
         self.rest_until = now
         self.received = now
@@ -220,6 +222,11 @@ class Node:
         at, _ = self.heard.get(follows, (NEVER, None))
         return follows if follows == self.promised_to and now - at < self.timers.lease else ""
 
+    def primary(self, now: float) -> str:
+        """Return the other node that leads and whose server is the primary; empty when there is none."""
+        leader = self.leader(now)
+        return leader if leader not in ("", self.name) and self.heard[leader][1].role == "primary" else ""
+
     def role(self, now: float) -> Role:
         """Return the server's role, unknown when the observation is too old to go by."""
         return self.local.role if now - self.observed <= self.timers.patience else "unknown"
@@ -251,14 +258,20 @@ class Node:
         self.sounding_until = now + seconds
         self.refusal = ""
 
-    def hand_over(self, now: float) -> str:
-        """Begin to stop the server in order and to let another take over; return why not, or nothing."""
+    def hand_over(self, now: float, to: str = "") -> str:
+        """Begin to stop the server in order and to let another take over; return why not, or nothing.
+
+        :param to: the standby that is to take over; by default any that may.
+        """
         record = self.durable.record
         if not (self.writable(now) and record):
             return "this node is not the primary"
-        if not (record.members - {self.name}) & self.local.streaming:
+        heirs = sorted((record.members - {self.name}) & self.local.streaming)
+        if not heirs:
             return "no standby that may be promoted streams from here"
-        self.handing_over = True
+        if to and to not in heirs:
+            return f"{to} may not be promoted now, only {', '.join(heirs)}"
+        self.handing_over, self.heir = True, to or heirs[0]
         return ""
 
     def receive(self, now: float, sender: str, message: Message) -> Reply:
@@ -271,6 +284,9 @@ class Node:
             granted, reason = message.term == self.durable.term and sender == self.promised_to, ""
             if granted:
                 self.promised_until = now
+                if message.heir == self.name:
+                    self.want_promotion(now, 2 * self.timers.lease)
+                    self.campaign, self.campaign_began = "", NEVER  # no earlier attempt delays it
         return Reply(granted, self.durable, self._peer(now), reason)
 
     def _on_renew(self, now: float, sender: str, message: Renew) -> tuple[bool, str]:
@@ -427,7 +443,9 @@ class Node:
             self.refusal = f"only {', '.join(sorted(newest.members))} hold every acknowledged write"
             self.campaign = ""
             return None
-        later = self._later({peer: reply.peer for peer, reply in replies.items()}, newest)
+        # Who answers too slowly for this round counts too: else a majority without it is bound again and again in vain.
+        heard = {name: peer for name, (at, peer) in self.heard.items() if now - at < self.timers.lease}
+        later = self._later(heard | {peer: reply.peer for peer, reply in replies.items()}, newest)
         if later:
             self.refusal = f"{', '.join(later)} is on a later timeline and may be promoted too"
             self.campaign = ""
@@ -516,9 +534,8 @@ class Node:
             self.renewed = NEVER
         if self.handing_over and self.role(now) == "stopped":
             self._step_down(now)
-            self.rest_until += 2 * timers.lease
             self.promised_until = now
-            return [Send(peer, Release(self.durable.term)) for peer in self.others]
+            return [Send(peer, Release(self.durable.term, self.heir)) for peer in self.others]
         role = self.role(now)
         if role == "primary":
             self.healthy = self.observed
@@ -526,7 +543,8 @@ class Node:
         actions = self._keep_policy(now)
         fresh = self.durable.record is not record
         # A server that is gone or frozen loses the lease, unless nobody else could take over anyway.
-        spared = timers.patience * (10 if role == "standby" else 1)
+        # An orderly stop may take a while, in which the server answers nobody.
+        spared = timers.patience * (10 if role == "standby" or self.handing_over else 1)
         fit = now - self.healthy < spared or (record.members == {self.name} and self._committed())
         if fit and (fresh or now - self.renewed >= timers.heartbeat):
             self.renewed = now
@@ -619,19 +637,18 @@ class Node:
         return [Do("start", "it holds the lease")]
 
     def _serve_follower(self, now: float, role: Role) -> list[Action]:
-        leader = self.leader(now)
-        followed = leader if leader and self.heard[leader][1].role == "primary" else ""
+        followed = self.primary(now)
         if role != "standby" or self.local.receiving or not followed:
             self.received = now
         elif now - self.received > 10 * self.timers.lease:
             self.received = now
-            return [Do("rejoin", f"{leader} leads, but nothing has come from it for long", leader)]
+            return [Do("rejoin", f"{followed} leads, but nothing has come from it for long", followed)]
         if role != "stopped":
             return []
         if self.local.standby_signal:
             return [Do("start", "a standby is safe to start")]
         if followed:
-            return [Do("rejoin", f"{leader} leads in term {self.durable.term}", leader)]
+            return [Do("rejoin", f"{followed} leads in term {self.durable.term}", followed)]
         self.note = "stopped: waiting until a primary is elected or a majority lets this one go on"
         return []
 

@@ -50,7 +50,7 @@ def message_from(data: dict[str, Any]) -> Message:
         case "Ask":
             return Ask(term, bool(data["binding"]))
         case "Release":
-            return Release(term)
+            return Release(term, str(data.get("heir", "")))
     raise ValueError("no such message")
 
 
