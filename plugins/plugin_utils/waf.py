@@ -282,6 +282,10 @@ def _guards() -> list[str]:
         "# A pattern that was given up is a pattern that did not look (ModSecurity from 3.0.10 on gives up at the limit).",
         f'SecRule &TX:MSC_PCRE_LIMITS_EXCEEDED "@gt 0" "id:{FIXED_IDS + 10},phase:2,t:none,log,auditlog,deny,status:403,'
         "severity:CRITICAL,msg:'Too long or too intricate to be inspected: a pattern reached waf_pcre_match_limit'\"",
+        "# No partner needs a document type, by which XML reads files; NUL bytes are those of an encoding that hides it.",
+        f'SecRule REQBODY_PROCESSOR "@streq XML" "id:{FIXED_IDS + 11},phase:2,t:none,log,auditlog,deny,status:403,'
+        "severity:CRITICAL,msg:'XML with a document type',chain\"\n"
+        '  SecRule REQUEST_BODY "@rx (?i)<!(?:doctype|entity)|\\x00" "t:none"',
     ]
     return lines
 
