@@ -158,8 +158,8 @@ def reasons(nginx, rules):
         found.append("nginx does not run")
     elif changed > since(nginx, "ActiveEnterTimestamp"):
         found.append(path + " is newer than the running nginx")
-    if os.path.exists(os.path.join(RUN, "rolling")):
-        found.append("an earlier change was interrupted")
+    if os.path.exists(os.path.join(RUN, "unfinished")):
+        found.append("an earlier change did not come to a good end")
     return found
 
 

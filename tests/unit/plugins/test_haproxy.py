@@ -275,8 +275,12 @@ def test_defaults_are_filled_in():
     assert service["mode"] == "http"
     assert service["check"] == {
         "type": "tcp",
+        "method": "GET",
         "path": None,
         "host": None,
+        "expect_status": 200,
+        "expect_headers": {},
+        "drain_on_404": False,
         "port": None,
         "inter": "2s",
         "fastinter": None,
