@@ -28,7 +28,9 @@ def multipart(fields, files):
     for name, file in files.items():
         kind = f"Content-Type: {file['content_type']}\r\n"
         parts.append((f'name="{name}"; filename="{file["filename"]}"', kind, file["content"]))
-    lines = [f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n{kind}\r\n{text}\r\n" for head, kind, text in parts]
+    lines = [
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n{kind}\r\n{text}\r\n" for head, kind, text in parts
+    ]
     return "".join(lines) + f"--{BOUNDARY}--\r\n"
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Module text_files."""
 
 from __future__ import annotations
@@ -62,11 +61,10 @@ import pwd
 import stat
 import tempfile
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 
-def current(path):
+def current(path: str) -> tuple[bytes, int, int, int] | None:
     """Return content, mode, owner and group of a file, or None."""
     try:
         with open(path, "rb") as file:
@@ -76,16 +74,16 @@ def current(path):
         return None
 
 
-def make_folder(path, uid, gid):
+def make_folder(path: str, uid: int, gid: int) -> None:
     """Make a folder and those above it."""
     if not os.path.isdir(path):
         make_folder(os.path.dirname(path), uid, gid)
         os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is
         os.chown(path, uid, gid)
 
 
-def write(path, content, mode, uid, gid):
+def write(path: str, content: bytes, mode: int, uid: int, gid: int) -> None:
     """Replace a file in one step."""
     make_folder(os.path.dirname(path), uid, gid)
     handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".ansible_")
@@ -100,7 +98,7 @@ def write(path, content, mode, uid, gid):
         raise
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         {
@@ -115,23 +113,23 @@ def main():
     try:
         uid, gid = pwd.getpwnam(module.params["owner"]).pw_uid, grp.getgrnam(module.params["group"]).gr_gid
     except KeyError as error:
-        module.fail_json(msg="%s: no such owner or group" % error)
+        module.fail_json(msg=f"{error}: no such owner or group")
     changes, diffs = [], []
     for path, text in sorted(module.params["files"].items()):
-        content = to_bytes(text)
+        content = str(text).encode()
         mode = int(module.params["modes"].get(path, module.params["mode"]), 8)
         before = current(path)
         if before == (content, mode, uid, gid):
             continue
         changes.append(path)
         if before is None or before[0] != content:
-            old = to_text(before[0], errors="surrogate_or_replace") if before else ""
-            diffs.append({"before": old, "after": to_text(content), "before_header": path, "after_header": path})
+            old = before[0].decode(errors="replace") if before else ""
+            diffs.append({"before": old, "after": str(text), "before_header": path, "after_header": path})
         if not module.check_mode:
             try:
                 write(path, content, mode, uid, gid)
             except OSError as error:
-                module.fail_json(msg="%s can't be written: %s" % (path, error), changed_files=changes)
+                module.fail_json(msg=f"{path} can't be written: {error}", changed_files=changes)
     module.exit_json(changed=bool(changes), changed_files=changes, diff=diffs)
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Module waf_node_info."""
 
 from __future__ import annotations
@@ -71,8 +70,9 @@ import glob
 import hashlib
 import os
 import re
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 ROOT = "/etc/nospof-waf"
 CONFIG = "/etc/nginx/nginx.conf"
@@ -90,7 +90,7 @@ WATCHED = (
 )
 
 
-def rule_set(rules, setup):
+def rule_set(rules: str, setup: str) -> dict[str, Any]:
     """Return the version and the files of a rule set."""
     files = sorted(glob.glob(os.path.join(rules, "*.conf")))
     version = ""
@@ -98,11 +98,11 @@ def rule_set(rules, setup):
         if "901-INITIALIZATION" in path:
             with open(path, encoding="utf-8", errors="replace") as file:
                 found = re.search(r"OWASP_CRS/(\d+\.\d+[0-9.]*)", file.read())
-            version = found.group(1) if found else ""
+            version = found[1] if found else ""
     return {"version": version, "files": files, "setup": setup}
 
 
-def digest(folder):
+def digest(folder: str) -> str:
     """Return the name that nospof-waf gives to the content of a folder."""
     found = hashlib.sha256()
     for name in sorted(os.listdir(folder)):
@@ -111,7 +111,7 @@ def digest(folder):
     return found.hexdigest()[:12]
 
 
-def newest(patterns):
+def newest(patterns: list[str]) -> tuple[str, float]:
     """Return the file that changed last beneath these paths, and when, in seconds."""
     latest = ("", 0.0)
     for top in (path for pattern in patterns for path in glob.glob(pattern)):
@@ -128,45 +128,49 @@ def newest(patterns):
     return latest
 
 
-def units(module):
+def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
     """Return the state of both units, as systemd has it."""
     names = [NGINX, LOG]
     properties = "Id,ActiveState,UnitFileState,ActiveEnterTimestamp,StateChangeTimestamp"
-    _rc, out, _err = module.run_command(["systemctl", "show", "--timestamp=us+utc", "--property", properties, *names], check_rc=True)
+    _rc, out, _err = module.run_command(
+        ["systemctl", "show", "--timestamp=us+utc", "--property", properties, *names], check_rc=True
+    )
     blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in out.strip().split("\n\n")]
-    return dict(zip(names, blocks))
+    return dict(zip(names, blocks, strict=True))
 
 
-def since(unit, what):
+def since(unit: dict[str, str], what: str) -> float:
     """Return a time of a unit in seconds, 0 where there is none; it looks like Wed 2030-11-27 02:13:22.123456 UTC."""
     found = re.search(r"(\d+)-(\d+)-(\d+) (\d+):(\d+):(\d+)(\.\d+)? UTC", unit.get(what, ""))
     if not found:
         return 0.0
-    return calendar.timegm([int(part) for part in found.groups()[:6]]) + float(found.group(7) or 0)
+    return calendar.timegm(tuple(int(part) for part in found.groups()[:6])) + float(found[7] or 0)
 
 
-def reasons(nginx, rules):
+def reasons(nginx: dict[str, str], rules: str) -> list[str]:
     """Return why nginx has to be started anew."""
     staged = os.path.join(ROOT, "staged")
     if not os.path.isdir(staged):
         return ["nothing was set up yet"]
     found = []
-    if os.path.dirname(os.path.realpath(CONFIG)) != os.path.join(ROOT, "rules-" + digest(staged)):
+    if os.path.dirname(os.path.realpath(CONFIG)) != os.path.join(ROOT, f"rules-{digest(staged)}"):
         found.append("other rules are staged than are in use")
-    path, changed = newest((*WATCHED, rules, os.path.join(ROOT, "rules-*")))
+    path, changed = newest([*WATCHED, rules, os.path.join(ROOT, "rules-*")])
     if nginx["ActiveState"] != "active":
         found.append("nginx does not run")
     elif changed > since(nginx, "ActiveEnterTimestamp"):
-        found.append(path + " is newer than the running nginx")
+        found.append(f"{path} is newer than the running nginx")
     if os.path.exists(os.path.join(RUN, "unfinished")):
         found.append("an earlier change did not come to a good end")
     return found
 
 
-def main():
+def main() -> None:
     """Run the module."""
     paths = {"type": "path", "required": True}
-    module = AnsibleModule({"rules": dict(paths), "setup": dict(paths), "tls_dir": dict(paths)}, supports_check_mode=True)
+    module = AnsibleModule(
+        {"rules": dict(paths), "setup": dict(paths), "tls_dir": dict(paths)}, supports_check_mode=True
+    )
     state = units(module)
     nginx = state[NGINX]
     _path, certified = newest([os.path.join(module.params["tls_dir"], name) for name in ("host.crt", "ca.crt")])

@@ -18,6 +18,21 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.crs import RULE_IDS, 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf_profiles import PROFILES, profile_exclusions
 
+# What `findings` looks at.
+INPUTS = (
+    "waf_sites",
+    "waf_paranoia_level",
+    "waf_detection_paranoia_level",
+    "waf_allowed_methods",
+    "waf_allowed_content_types",
+    "waf_exclusions",
+    "waf_profiles",
+    "waf_sensitive_arguments",
+    "waf_static_prefixes",
+    "waf_static_extensions",
+    "waf_crs_archive",
+    "waf_crs_archive_sha256",
+)
 MODES = ("block", "detect", "off")
 ENGINES = {"block": "On", "detect": "DetectionOnly", "off": "Off"}
 STRICTEST = ("block", "detect", "off")  # in this order
@@ -47,7 +62,11 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 PRINTABLE = re.compile(r"[^\x00-\x1f\x7f\\]*")
 
 # Where the value is that a rule must not look at; the key is what the user writes.
-TARGETS = {"argument": ("ARGS", ARGUMENT), "cookie": ("REQUEST_COOKIES", ARGUMENT), "header": ("REQUEST_HEADERS", HEADER)}
+TARGETS = {
+    "argument": ("ARGS", ARGUMENT),
+    "cookie": ("REQUEST_COOKIES", ARGUMENT),
+    "header": ("REQUEST_HEADERS", HEADER),
+}
 EXCLUSION_KEYS = ("path", "method", "rule", "tag", *TARGETS, "reason", "expires")
 # Without these nothing would be counted or refused any more.
 MACHINERY = ("901", "905", "949", "959", "980")
@@ -147,8 +166,10 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
     except (KeyError, TypeError, ValueError):
         raise StackError(f"the rule set on the host is not known ({crs}); is its package installed?") from None
     mode = mode_of(inputs["mode"])
-    sites = [{**site, "mode": mode_of(site["mode"])} for site in inputs["sites"]]
+    sites = [{**site, "mode": mode_of(site.get("mode"))} for site in inputs["sites"]]
     modes = {mode, *(site["mode"] for site in sites)}
+    if unknown := sorted(modes - set(MODES)):
+        raise StackError(f"the mode {unknown[0]} is unknown; use {', '.join(MODES)}")
     request_files, evaluation, response_files = _files(ruleset, inputs)
     return {
         "inspecting": modes != {"off"},
@@ -224,8 +245,10 @@ def _probe_setup() -> list[str]:
     path = re.escape(PROBE_PATH)
     return [
         "# The load balancers' probe is always refused, whatever the mode and the threshold, and never logged.",
-        f'SecRule REQUEST_LINE "@rx ^GET {path}(?:/self)?\\?" "id:{FIXED_IDS + 2},phase:1,t:none,nolog,pass,'
-        'setvar:tx.nospof_probe=1,ctl:ruleEngine=On,ctl:auditEngine=Off"',
+        (
+            f'SecRule REQUEST_LINE "@rx ^GET {path}(?:/self)?\\?" "id:{FIXED_IDS + 2},phase:1,t:none,nolog,pass,'
+            'setvar:tx.nospof_probe=1,ctl:ruleEngine=On,ctl:auditEngine=Off"'
+        ),
     ]
 
 
@@ -270,8 +293,10 @@ def _guards() -> list[str]:
     scores = ("sql_injection_score", "xss_score", "lfi_score")
     lines = [
         "# The probe is refused only where rules of three kinds work: with any of them gone it passes, and the node is out.",
-        f'SecRule TX:nospof_probe "@eq 1" "id:{FIXED_IDS + 6},phase:2,t:none,nolog,pass,'
-        'setvar:tx.inbound_anomaly_score_threshold=5"',
+        (
+            f'SecRule TX:nospof_probe "@eq 1" "id:{FIXED_IDS + 6},phase:2,t:none,nolog,pass,'
+            'setvar:tx.inbound_anomaly_score_threshold=5"'
+        ),
     ]
     lines += [
         f'SecRule TX:nospof_probe "@eq 1" "id:{FIXED_IDS + number},phase:2,t:none,nolog,pass,chain"\n'
@@ -280,17 +305,23 @@ def _guards() -> list[str]:
     ]
     lines += [
         "# A pattern that was given up is a pattern that did not look (ModSecurity from 3.0.10 on gives up at the limit).",
-        f'SecRule &TX:MSC_PCRE_LIMITS_EXCEEDED "@gt 0" "id:{FIXED_IDS + 10},phase:2,t:none,log,auditlog,deny,status:403,'
-        "severity:CRITICAL,msg:'Too long or too intricate to be inspected: a pattern reached waf_pcre_match_limit'\"",
+        (
+            f'SecRule &TX:MSC_PCRE_LIMITS_EXCEEDED "@gt 0" "id:{FIXED_IDS + 10},phase:2,t:none,log,auditlog,deny,status:403,'
+            "severity:CRITICAL,msg:'Too long or too intricate to be inspected: a pattern reached waf_pcre_match_limit'\""
+        ),
         "# No partner needs a document type, by which XML reads files; NUL bytes are those of an encoding that hides it.",
-        f'SecRule REQBODY_PROCESSOR "@streq XML" "id:{FIXED_IDS + 11},phase:2,t:none,log,auditlog,deny,status:403,'
-        "severity:CRITICAL,msg:'XML with a document type',chain\"\n"
-        '  SecRule REQUEST_BODY "@rx (?i)<!(?:doctype|entity)|\\x00" "t:none"',
+        (
+            f'SecRule REQBODY_PROCESSOR "@streq XML" "id:{FIXED_IDS + 11},phase:2,t:none,log,auditlog,deny,status:403,'
+            "severity:CRITICAL,msg:'XML with a document type',chain\"\n"
+            '  SecRule REQUEST_BODY "@rx (?i)<!(?:doctype|entity)|\\x00" "t:none"'
+        ),
     ]
     return lines
 
 
-def exclusions(given: Sequence[Mapping[str, Any]], profiles: Sequence[Mapping[str, Any]], major: int) -> list[Exclusion]:
+def exclusions(
+    given: Sequence[Mapping[str, Any]], profiles: Sequence[Mapping[str, Any]], major: int
+) -> list[Exclusion]:
     """Return the user's exclusions and those of the profiles, in one form."""
     expanded = [*given, *(item for profile in profiles for item in profile_exclusions(profile, major))]
     return [
@@ -324,7 +355,9 @@ def exclusion_rules(items: Iterable[Exclusion]) -> list[str]:
 
 def _action(item: Exclusion) -> str:
     kind, what = ("Id", item["rule"]) if item["rule"] is not None else ("Tag", item["tag"])
-    return f"ctl:ruleRemove{'Target' if item['target'] else ''}By{kind}={what}" + (f";{item['target']}" if item["target"] else "")
+    return f"ctl:ruleRemove{'Target' if item['target'] else ''}By{kind}={what}" + (
+        f";{item['target']}" if item["target"] else ""
+    )
 
 
 def _identities(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -433,7 +466,9 @@ def _exclusion_problems(item: Mapping[str, Any], today: dt.date, *, known: bool)
 def _path_problems(path: Any) -> list[tuple[str, str]]:
     if _fits(PATH, path):
         return []
-    return [(f"path {'missing' if path is None else repr(path)}", "write it like /checkout, /product/*/review or /admin/**")]
+    return [
+        (f"path {'missing' if path is None else repr(path)}", "write it like /checkout, /product/*/review or /admin/**")
+    ]
 
 
 def _rule_problems(rule: Any, *, known: bool) -> list[tuple[str, str]]:
@@ -451,11 +486,18 @@ def _tag_problems(tag: Any, *, has_target: bool, path: Any, known: bool) -> list
     if not _fits(TAG, tag):
         return [(f"tag {tag!r} has characters that no tag has", "write it like attack-sqli")]
     if known and tag not in RULE_TAGS:
-        return [(f"tag {tag} is unknown", f"known are {', '.join(sorted(item for item in RULE_TAGS if item.startswith('attack-')))}")]
+        return [
+            (
+                f"tag {tag} is unknown",
+                f"known are {', '.join(sorted(item for item in RULE_TAGS if item.startswith('attack-')))}",
+            )
+        ]
     if WIDE_TAGS.fullmatch(tag):
         return [(f"tag {tag} is that of nearly every rule", "name a rule, or a class such as attack-sqli")]
     if not has_target and isinstance(path, str) and re.fullmatch(r"/\*\*?", path):
-        return [(f"tag {tag} on {path} would switch a whole class off everywhere", "name an argument or a narrower path")]
+        return [
+            (f"tag {tag} on {path} would switch a whole class off everywhere", "name an argument or a narrower path")
+        ]
     return []
 
 
@@ -485,9 +527,7 @@ def _profile_findings(value: Any) -> list[Finding]:
     for number, item in _mappings(value):
         subject = f"waf_profiles entry {number}"
         problems = []
-        profile = PROFILES.get(str(item.get("profile")))
-        if profile is None:
-            problems.append((f"unknown profile {item.get('profile')}", f"known are {', '.join(PROFILES)}"))
+        profile = PROFILES.get(str(item.get("profile")))  # which are known is in the argument spec
         problems += _path_problems(item.get("path"))
         if item.get("method") is not None and not _fits(METHOD, item["method"]):
             problems.append((f"method {item['method']!r} is none", "write it like POST"))
@@ -498,7 +538,9 @@ def _profile_findings(value: Any) -> list[Finding]:
             if not _fits(ARGUMENT, name)
         ]
         if profile is not None and profile.needs_arguments and not arguments:
-            problems.append(("has no arguments", f"list the fields that {item['profile']} is for, such as [{profile.example}]"))
+            problems.append(
+                ("has no arguments", f"list the fields that {item['profile']} is for, such as [{profile.example}]")
+            )
         found += [Finding(subject, problem, mend) for problem, mend in problems]
     return found
 
@@ -507,8 +549,6 @@ def _site_findings(value: Any) -> list[Finding]:
     found = []
     for number, item in _mappings(value):
         problems = []
-        if mode_of(item.get("mode")) not in MODES:
-            problems.append((f"mode {item.get('mode', 'missing')}", f"use {', '.join(MODES)}"))
         hosts = item.get("hosts") or []
         problems += [
             (f"host {host!r} is no name", "write it like shop.example.com or *.example.com")
@@ -535,8 +575,12 @@ def static_findings(prefixes: Any, extensions: Any) -> list[Finding]:
 def _archive_findings(variables: Mapping[str, Any]) -> list[Finding]:
     archive, checksum = variables.get("waf_crs_archive"), variables.get("waf_crs_archive_sha256")
     if bool(archive) != bool(checksum):
-        missing, other = ("waf_crs_archive_sha256", "waf_crs_archive") if archive else ("waf_crs_archive", "waf_crs_archive_sha256")
+        missing, other = (
+            ("waf_crs_archive_sha256", "waf_crs_archive") if archive else ("waf_crs_archive", "waf_crs_archive_sha256")
+        )
         return [Finding(missing, f"is not set, though {other} is", "set both, or neither for Debian's rule set")]
     if checksum and not _fits(SHA256, checksum):
-        return [Finding("waf_crs_archive_sha256", "is no SHA-256 checksum", "give its 64 hexadecimal digits in lower case")]
+        return [
+            Finding("waf_crs_archive_sha256", "is no SHA-256 checksum", "give its 64 hexadecimal digits in lower case")
+        ]
     return []

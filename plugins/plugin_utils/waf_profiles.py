@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -61,7 +63,9 @@ PROFILES = {
 
 def profile_exclusions(given: Mapping[str, Any], major: int) -> list[dict[str, Any]]:
     """Return the exclusions that one use of a profile stands for."""
-    profile = PROFILES[given["profile"]]
+    profile = PROFILES.get(given["profile"])
+    if profile is None:
+        raise StackError(f"waf_profiles: {given['profile']} is unknown; known are {', '.join(PROFILES)}")
     method = given.get("method") or "POST"
     targets: list[dict[str, Any]] = [{"argument": name} for name in given.get("arguments") or []] or [{}]
     what: list[dict[str, Any]] = [{"tag": tag} for tag in profile.tags.get(major, ())]
