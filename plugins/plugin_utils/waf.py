@@ -344,8 +344,8 @@ def exclusion_rules(items: Iterable[Exclusion]) -> list[str]:
         groups[item["path"], item["method"] or ""].append(item)
     lines: list[str] = []
     for (path, method), identity in _identities(groups).items():
-        actions = {_action(item): item["reason"] for item in groups[path, method]}
-        lines += [f"# {path}: {reason}" for reason in sorted(set(actions.values()))]
+        actions = {action for item in groups[path, method] for action in _actions(item)}
+        lines += [f"# {path}: {reason}" for reason in sorted({item["reason"] for item in groups[path, method]})]
         lines.append(
             f'SecRule REQUEST_LINE "@rx {request_pattern(path, method or None)}" '
             f'"id:{identity},phase:1,t:none,nolog,pass,{",".join(sorted(actions))}"'
@@ -353,11 +353,14 @@ def exclusion_rules(items: Iterable[Exclusion]) -> list[str]:
     return lines
 
 
-def _action(item: Exclusion) -> str:
+def _actions(item: Exclusion) -> list[str]:
+    """Return what an exclusion does; headers are known as the rules and as the load balancers write them."""
     kind, what = ("Id", item["rule"]) if item["rule"] is not None else ("Tag", item["tag"])
-    return f"ctl:ruleRemove{'Target' if item['target'] else ''}By{kind}={what}" + (
-        f";{item['target']}" if item["target"] else ""
-    )
+    if not item["target"]:
+        return [f"ctl:ruleRemoveBy{kind}={what}"]
+    collection, _, name = item["target"].partition(":")
+    names = {name.title(), name.lower()} if collection == "REQUEST_HEADERS" else {name}
+    return [f"ctl:ruleRemoveTargetBy{kind}={what};{collection}:{spelt}" for spelt in sorted(names)]
 
 
 def _identities(groups: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
