@@ -114,22 +114,23 @@ def main() -> None:
         uid, gid = pwd.getpwnam(module.params["owner"]).pw_uid, grp.getgrnam(module.params["group"]).gr_gid
     except KeyError as error:
         module.fail_json(msg=f"{error}: no such owner or group")
-    changes, diffs = [], []
+    changes: list[str] = []
+    diffs: list[dict[str, str]] = []
     for path, text in sorted(module.params["files"].items()):
         content = str(text).encode()
         mode = int(module.params["modes"].get(path, module.params["mode"]), 8)
-        before = current(path)
-        if before == (content, mode, uid, gid):
-            continue
+        try:
+            before = current(path)
+            if before == (content, mode, uid, gid):
+                continue
+            if not module.check_mode:
+                write(path, content, mode, uid, gid)
+        except OSError as error:
+            module.fail_json(msg=f"{path} can't be read or written: {error}", changed_files=changes)
         changes.append(path)
         if before is None or before[0] != content:
             old = before[0].decode(errors="replace") if before else ""
             diffs.append({"before": old, "after": str(text), "before_header": path, "after_header": path})
-        if not module.check_mode:
-            try:
-                write(path, content, mode, uid, gid)
-            except OSError as error:
-                module.fail_json(msg=f"{path} can't be written: {error}", changed_files=changes)
     module.exit_json(changed=bool(changes), changed_files=changes, diff=diffs)
 
 

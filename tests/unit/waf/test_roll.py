@@ -175,7 +175,7 @@ class Nginx:
         context.verify_mode = ssl.CERT_REQUIRED
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         for server in (self.server, self.pages):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
 
 @pytest.fixture
