@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -298,9 +298,9 @@ def test_secrets_are_in_no_log(hosts: dict[str, Host], request_waf: Request, mar
     assert "942100" in text
     # Nor in what lies beside it; in memory there is at most what was not copied yet.
     lab.eventually(lambda: "hunter2" not in run(waf, "cat /run/nospof_waf/audit"), "the raw log is empty", 10)
-    logs = run(waf, "cat /var/log/nginx/*.log; journalctl --no-pager -o cat -u nginx -u nospof-waf-log")
-    assert "hunter2" not in logs
-    assert mark in logs
+    logs = "cat /var/log/nginx/*.log; journalctl --no-pager -o cat -u nginx -u nospof-waf-log"
+    lab.eventually(lambda: run(waf, logs).count(mark) >= len(requests), "the access log has them", 10)
+    assert "hunter2" not in run(waf, logs)
 
 
 def test_the_audit_log_goes_on_while_its_program_is_gone(
@@ -336,9 +336,8 @@ def test_large_bodies_are_refused(hosts: dict[str, Host], request_waf: Request, 
 
 def test_long_texts_are_inspected_to_their_end(hosts: dict[str, Host], request_waf: Request) -> None:
     words = "<b>A lamp</b> that shines and <i class='x'>shines</i>, bought again; we select and drop nothing. " * 200
-    for ending, status in (("the end", {200, 403}), ("' UNION SELECT password FROM users--", {403})):
-        run(hosts["lb1"], f"cat >/tmp/long <<'EOT'\n{words}{ending}\nEOT")
-        assert request_waf(hosts["lb1"], "/", "--data-urlencode", "text@/tmp/long")[0] in status
+    run(hosts["lb1"], f"cat >/tmp/long <<'EOT'\n{words}' UNION SELECT password FROM users--\nEOT")
+    assert request_waf(hosts["lb1"], "/contact", "--data-urlencode", "message@/tmp/long")[0] == 403
 
 
 def test_rotated_audit_log_goes_on(hosts: dict[str, Host], request_waf: Request, mark: str) -> None:
@@ -405,7 +404,7 @@ class Shoppers:
             once = through_lb("/product/egg-cups")
             self.statuses += run(self.host, f"for i in $(seq 20); do {once}; {through_lb(ATTACK)}; done").split()
 
-    def __enter__(self) -> Shoppers:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -477,8 +476,8 @@ def test_bad_input_is_refused_and_the_old_rules_serve_on(
 def test_rules_that_refuse_harmless_requests_end_at_the_first_host(hosts: dict[str, Host]) -> None:
     before = {name: run(hosts[name], "readlink -f /etc/nginx/nginx.conf") for name in WAFS}
     rule = 'SecRule REQUEST_URI "@streq /" "id:1001,phase:1,deny,status:403"'
+    began = pids(hosts)
     with Shoppers(hosts["lb1"]) as shoppers, pytest.raises(RuntimeError, match="the old ones are back in service"):
-        began = pids(hosts)
         converge(waf_rules_after=[rule])
     assert {name: run(hosts[name], "readlink -f /etc/nginx/nginx.conf") for name in WAFS} == before
     assert sum(pids(hosts)[name] != began[name] for name in WAFS) == 1  # the canary, with its old rules
@@ -508,7 +507,7 @@ def test_a_release_of_the_rule_set(
         converge(waf_crs_archive=str(release), waf_crs_archive_sha256="0" * 64)
     assert request_waf(hosts["lb1"], ATTACK)[0] == 403
     variables = {"waf_crs_archive": str(release), "waf_crs_archive_sha256": checksum}
-    with pytest.raises(RuntimeError, match="rule 934998: the rule set in .* has no such thing"):
+    with pytest.raises(RuntimeError, match=r"rule 934998: the rule set in .* has no such thing"):
         converge(**variables, waf_exclusions=[{"path": "/x", "rule": 934998, "reason": "x"}])
     converge(**variables, waf_exclusions=[{"path": "/x", "rule": 934999, "reason": "x"}])
     assert request_waf(hosts["lb1"], new)[0] == 403
