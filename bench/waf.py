@@ -246,7 +246,7 @@ def filled(text: str, port: int = 0) -> str:
 @contextmanager
 def running(node: Node) -> Iterator[None]:
     """Run both configurations and the upstream."""
-    node.run(f"rm -rf {FOLDER} && mkdir -p {FOLDER}/www && chmod 755 {FOLDER}")
+    node.run(f"rm -rf {FOLDER} && mkdir -p {FOLDER}/www && chmod 755 {FOLDER} && touch {FOLDER}/ready")
     item = '<li><a href="/product/{0}">Product {0}</a><p>A pair of these, made by hand &amp; sent in a day.</p></li>\n'
     page = (
         "<!DOCTYPE html>\n<html><body><ul>\n"

@@ -177,7 +177,7 @@ class _Site:
         }
         if self.topology["tiers"]["waf"]:
             shop |= {
-                # A WAF whose own HAProxy is gone answers 502 while its health page is fine.
+                # A WAF whose own HAProxy is gone answers 502 while its rules are fine, and so does one that isn't sure of its rules.
                 "retry_on": ["conn-failure", "empty-response", "502"],
                 "check": {**WAF_CHECK, "host": settings.public_name},
                 # What a hung WAF holds would otherwise wait as long as an application may take.

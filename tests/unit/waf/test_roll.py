@@ -84,6 +84,7 @@ class Nginx:
             "ROLLING": "run/rolling",
             "PROBES": "run/probes",
             "UNFINISHED": "run/unfinished",
+            "READY": "run/ready",
         }.items():
             monkeypatch.setattr(self.module, name, folder / path)
         for name, seconds in {"NOTICE": 2.0, "REQUESTS": 2.0, "RETURN": 2.0}.items():
@@ -207,6 +208,25 @@ def test_a_first_start_needs_no_drain(nginx):
     assert not any(drained for _, drained in nginx.seen)
     assert nginx.module.CONFIG.is_symlink()
     assert not list(nginx.run.iterdir())
+
+
+@pytest.mark.parametrize(("rules", "is_ready"), [("good rules", True), ("blind rules", False)])
+def test_nothing_is_passed_on_before_an_attack_was_refused(nginx, rules, is_ready):
+    (nginx.folder / "loaded").write_text(rules)
+    if is_ready:
+        nginx.module.ready()
+    else:
+        with pytest.raises(nginx.module.Failure, match="does not refuse an attack: it answered 200"):
+            nginx.module.ready()
+    assert nginx.module.READY.exists() == is_ready
+
+
+def test_a_start_is_waited_for(nginx, monkeypatch):
+    (nginx.folder / "loaded").write_text("good rules")
+    answers = [False, False, True]
+    monkeypatch.setattr(nginx.module, "listens", lambda: answers.pop(0))
+    nginx.module.ready()
+    assert answers == []
 
 
 def test_new_rules_come_into_service_while_no_load_balancer_sends_requests(serving):
