@@ -80,6 +80,9 @@ _value:
       description: Files of the rule set that look at responses, where that is wanted.
       type: list
       elements: path
+    excluded:
+      description: The rules and tags that the exclusions name, which have to exist on the host.
+      type: dict
 """
 
 

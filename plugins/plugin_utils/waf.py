@@ -117,6 +117,7 @@ class Rules(TypedDict):
     guards: list[str]  # right before the evaluation
     evaluation: list[str]  # files
     responses: list[str]  # files
+    excluded: dict[str, list[Any]]  # rules and tags that the user names, which have to exist on the host
 
 
 def mode_of(value: Any) -> str:
@@ -185,6 +186,10 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
         "guards": _guards(),
         "evaluation": evaluation,
         "responses": response_files,
+        "excluded": {
+            "rules": sorted({int(item["rule"]) for item in inputs["exclusions"] if item.get("rule") is not None}),
+            "tags": sorted({item["tag"] for item in inputs["exclusions"] if item.get("tag") is not None}),
+        },
     }
 
 

@@ -197,6 +197,11 @@ def test_exclusions_become_rules(exclusion, action):
     assert line.endswith(f'phase:1,t:none,nolog,pass,{action}"')
 
 
+def test_what_has_to_exist_on_the_host_is_told():
+    given = [GOOD, GOOD | {"rule": "920350"}, GOOD | {"rule": None, "tag": "attack-rfi"}]
+    assert rules(exclusions=given)["excluded"] == {"rules": [920350, 942100], "tags": ["attack-rfi"]}
+
+
 def test_headers_are_excluded_as_rules_and_load_balancers_write_them():
     (line,) = rule_lines({"path": "/a", "rule": 941100, "header": "user-AGENT", "reason": "x"})
     assert "REQUEST_HEADERS:User-Agent" in line
