@@ -13,7 +13,7 @@ name: waf_tune_report
 version_added: 0.1.0
 short_description: Exclusions to think about, as YAML
 description:
-  - Merges what the hosts found: by rule, method, path and argument, with paths that differ in one segment taken for one.
+  - Merges what the hosts found by rule, method, path and argument. Paths that differ in one segment are taken for one.
   - What no exclusion can describe is left aside, such as paths with dots in front or arguments with odd names.
 positional: _input
 options:

@@ -78,7 +78,8 @@ ROOT = "/etc/nospof-waf"
 CONFIG = "/etc/nginx/nginx.conf"
 RUN = "/run/nospof_waf"
 LOG_PROGRAM = "/usr/local/sbin/nospof-waf-log"
-NGINX, LOG = "nginx.service", "nospof-waf-log.service"
+NGINX = "nginx.service"
+LOG = "nospof-waf-log.service"
 # What nginx reads when it starts, and what it consists of.
 WATCHED = (
     "/etc/nginx",
