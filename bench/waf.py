@@ -110,8 +110,8 @@ http {
     }
 }
 """
-# As Debian has it: /etc/nginx/nginx.conf with a site that inspects everything and passes it on. What that includes with
-# IncludeOptional, which libmodsecurity doesn't know, is listed.
+# As Debian has it: /etc/nginx/nginx.conf with a site that inspects everything and passes it on, but without gzip, whose costs
+# have nothing to do with it. What owasp-crs.load includes with IncludeOptional, which libmodsecurity doesn't know, is listed.
 STOCK_CONFIG = """
 user www-data;
 worker_processes 1;
@@ -126,7 +126,6 @@ http {
     include /etc/nginx/mime.types;
     default_type application/octet-stream;
     access_log FOLDER/stock-access.log;
-    gzip on;
     TEMPORARY
     keepalive_requests 100000;
     server {
