@@ -286,7 +286,6 @@ def test_secrets_are_in_no_log(hosts: dict[str, Host], request_waf: Request, mar
         ["/form", "--data-urlencode", f"user[password]=hunter2{attack}"],
         ["/api", "-H", "Content-Type: application/json", "-d", json.dumps({"user": {"token": f"hunter2{attack}"}})],
         ["/form", "-H", f"Cookie: session=hunter2{attack}"],
-        ["/form", "-H", f"Authorization: Bearer hunter2{attack}"],
         ["/form?access_token=hunter2&x=/etc/passwd"],
         ["/pay", "--data-urlencode", f"number=4111 1111 1111 1111{attack}"],
     ]
@@ -426,7 +425,7 @@ def test_new_rules_cost_no_request_and_let_no_attack_through(hosts: dict[str, Ho
     assert all(pids(hosts)[name] != before[name] for name in WAFS)
     for waf in WAFS:
         assert run(hosts[waf], "ls -d /etc/nospof-waf/rules-*").count("\n") == 1
-        assert run(hosts[waf], "ls /run/nospof_waf").split() == ["audit", "position", "probes"]
+        assert run(hosts[waf], "ls /run/nospof_waf").split() == ["audit", "position", "probes", "ready"]
 
 
 @pytest.mark.usefixtures("restored")
@@ -486,13 +485,12 @@ def test_rules_that_refuse_harmless_requests_end_at_the_first_host(hosts: dict[s
 
 
 @pytest.fixture
-def release(hosts: dict[str, Host]) -> Path:
+def release() -> Path:
     """Return a release of the rule set with the names of its version 4, made of the installed one."""
     made = lab.STATE / "crs-release.tar.gz"
-    config = ["-F", str(lab.STATE / "ssh_config")]
-    subprocess.run(["scp", *config, HERE / "pack.sh", "waf1:/tmp/pack.sh"], check=True, capture_output=True)
-    run(hosts["waf1"], "sh /tmp/pack.sh /tmp/release.tar.gz")
-    subprocess.run(["scp", *config, "waf1:/tmp/release.tar.gz", made], check=True, capture_output=True)
+    script = (HERE / "pack.sh").read_bytes()
+    command = ["ssh", "-F", lab.STATE / "ssh_config", "waf1", "sh -s /tmp/release.tar.gz && cat /tmp/release.tar.gz"]
+    made.write_bytes(subprocess.run(command, input=script, check=True, capture_output=True).stdout)
     return made
 
 
