@@ -25,7 +25,8 @@ down: .venv/complete  ## remove every trace of the lab
 
 # Python programs whose names don't tell.
 PROGRAMS := roles/haproxy/files/nospof-haproxy roles/keepalived/files/check-haproxy roles/keepalived/files/nospof-vrrp-notify \
-	roles/repmgr/files/nospof-repmgr-notify
+	roles/repmgr/files/nospof-repmgr-notify \
+	roles/waf/files/nospof-waf roles/waf/files/nospof-waf-log
 
 .PHONY: lint
 lint: .venv/complete  ## all linters

@@ -11,7 +11,7 @@ class Recorder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode(errors="replace")
         seen = {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body}
         with LOG.open("a") as log:
             print(json.dumps(seen), file=log)
@@ -21,7 +21,10 @@ class Recorder(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(b"hello\n")
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = answer
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 LOG.touch()

@@ -82,6 +82,13 @@ options:
       app_capacity:
         description: Requests that one application host serves at the same time; more wait beside it. Unlimited when left out.
         type: int
+      waf_failure_policy:
+        description:
+          - What happens while no WAF is up. V(closed) answers 503.
+          - V(open) sends the requests straight to the applications, through the service C(unfiltered), and logs each as an alert.
+        type: str
+        choices: [closed, open]
+        default: closed
       zone_preference:
         description: V(local_first) makes the servers of other zones backups of those in the host's own zone.
         type: str

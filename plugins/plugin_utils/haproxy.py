@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from ansible_collections.nospof.stack.plugins.plugin_utils.topology import Topology
 
 WAF_PORT = 8443
-WAF_HEALTH_PATH = "/.nospof/waf"
+# An attack of each of three kinds: only a WAF whose rules work refuses it, and says that it was asked for.
+WAF_PROBE = (
+    "/.nospof/waf?q=1%27%20UNION%20SELECT%20password%20FROM%20users--%20%3Cscript%3Ealert(1)%3C/script%3E"
+    "&file=../../../../etc/passwd"
+)
+WAF_PROBE_ANSWER = {"X-HA-WAF-Probe": "passed"}
 PROXY_PORT = 8080  # the WAF's own HAProxy
 APP_PORT = 9443  # the HAProxy in front of each application
 GUARD_PORT = 8008
@@ -35,6 +40,19 @@ CLIENT_HEADERS = [
 ]
 
 HTTP_CHECK = {"type": "http", "inter": "1s", "fastinter": "250ms", "downinter": "1s", "rise": 2, "fall": 2}
+# Every request passes a WAF, so one that hangs must be found sooner; it drains itself with 404 before it restarts.
+WAF_CHECK = {
+    **HTTP_CHECK,
+    "path": WAF_PROBE,
+    "expect_status": 403,
+    "expect_headers": WAF_PROBE_ANSWER,
+    "drain_on_404": True,
+    "inter": "500ms",
+    "downinter": "500ms",
+}
+# The service that takes the requests while no WAF does, where that is wanted.
+UNFILTERED = "unfiltered"
+FAILURE_POLICIES = ("closed", "open")
 # A busy application may take its time: two that are marked down for being slow are an outage.
 APP_TIMEOUTS = {"check": "2s"}
 # The tier above keeps its idle connections for up to 60 s and must be the one that closes them.
@@ -69,6 +87,7 @@ class Settings:
     app_health_path: str = ""
     app_port: int = 8000
     app_capacity: int | None = None
+    waf_failure_policy: str = "closed"
     zone_preference: str = "balanced"
     tls_dir: str = "/etc/nospof/tls"
     internal_domain: str = "nospof.internal"
@@ -94,6 +113,8 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
     settings = Settings(**{key: value for key, value in given.items() if value is not None})
     if settings.zone_preference not in {"balanced", "local_first"}:
         raise StackError(f"settings: zone_preference is {settings.zone_preference}; use balanced or local_first")
+    if settings.waf_failure_policy not in FAILURE_POLICIES:
+        raise StackError(f"settings: waf_failure_policy is {settings.waf_failure_policy}; use closed or open")
     if settings.app_health_path and not settings.app_health_path.startswith("/"):
         raise StackError(f"settings: app_health_path is {settings.app_health_path}; let it start with /")
     unknown = sorted(set(settings.shop) - (set(SERVICE_DEFAULTS) - {"name", "binds", "servers", "check", "mode"}))
@@ -156,15 +177,27 @@ class _Site:
         }
         if self.topology["tiers"]["waf"]:
             shop |= {
-                # A WAF whose own HAProxy is gone answers 502 while its health page is fine.
+                # A WAF whose own HAProxy is gone answers 502 while its rules are fine, and so does one that isn't sure of its rules.
                 "retry_on": ["conn-failure", "empty-response", "502"],
-                "check": {**HTTP_CHECK, "path": WAF_HEALTH_PATH, "host": settings.public_name},
+                "check": {**WAF_CHECK, "host": settings.public_name},
+                # What a hung WAF holds would otherwise wait as long as an application may take.
+                "shutdown_on_down": True,
                 "servers": self._servers("waf", WAF_PORT),
             }
+            if settings.waf_failure_policy == "open":
+                shop["fallback"] = UNFILTERED
         else:
             shop |= self._to_apps()
         redirect = {"name": "redirect", "binds": self._everywhere(80, **proxied), "redirect_https": True}
-        return [redirect, {**shop, **settings.shop}, *map(dict, settings.lb_services)]
+        shop |= settings.shop
+        return [redirect, shop, *self._unfiltered(shop), *map(dict, settings.lb_services)]
+
+    def _unfiltered(self, shop: Service) -> list[Service]:
+        """Return the way round the WAFs; whoever is sent there is in the log, as an alert."""
+        if shop.get("fallback") != UNFILTERED:
+            return []
+        alert = ["http-request set-log-level alert"]
+        return [{"name": UNFILTERED, **self._to_apps(), "extra": {"backend": alert}}]
 
     def _limits(self) -> dict[str, Any]:
         paths = [{**LOGIN_LIMIT, "prefixes": list(self.settings.login_paths)}] if self.settings.login_paths else []

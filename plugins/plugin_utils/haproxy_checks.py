@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
@@ -49,9 +50,13 @@ SERVER_DEFAULTS = {
     "check_tls": None,
     "cookie": None,
 }
-CHECK_DEFAULTS = {
+CHECK_DEFAULTS: dict[str, Any] = {
+    "method": "GET",
     "path": None,
     "host": None,
+    "expect_status": 200,
+    "expect_headers": {},
+    "drain_on_404": False,
     "port": None,
     "inter": "2s",
     "fastinter": None,
@@ -81,6 +86,10 @@ HOST = re.compile(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 # What a path may hold: no blanks, which would end the word, and no quotes.
 PATH = re.compile(r"/[!$&()*+,./:;=?@A-Za-z0-9_~%-]*")
 REDIRECT_STATUS = {301, 302, 303, 307, 308}
+METHOD = re.compile(r"[A-Z]+")
+HEADER = re.compile(r"[A-Za-z0-9-]+")
+HEADER_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'\\]+")
+STATUSES = range(100, 600)
 MAX_REQUESTS = 2**31
 
 
@@ -104,7 +113,7 @@ def complete(given: Sequence[Mapping[str, Any]], maps: Mapping[str, Mapping[str,
 
 def _complete(service: Mapping[str, Any]) -> Service:
     filled = {**SERVICE_DEFAULTS, **_given(service)}
-    filled["check"] = {**CHECK_DEFAULTS, **filled["check"]}
+    filled["check"] = {**CHECK_DEFAULTS, **_given(filled["check"])}
     filled["extra"] = {"frontend": [], "backend": [], **filled["extra"]}
     filled["binds"] = [{**BIND_DEFAULTS, **_given(bind)} for bind in filled["binds"]]
     filled["servers"] = [{**SERVER_DEFAULTS, **server} for server in filled["servers"]]
@@ -202,8 +211,23 @@ def _check(check: Mapping[str, Any]) -> list[str]:
     problems = []
     if check["type"] not in {"http", "tcp", "none"}:
         problems.append(f"unknown check type {check['type']}; use http, tcp or none")
-    if check["type"] == "http" and not str(check["path"] or "").startswith("/"):
+    if check["type"] != "http":
+        return problems
+    if not str(check["path"] or "").startswith("/"):
         problems.append("an http check needs a path that starts with /")
+    elif not _fits(PATH, check["path"]):
+        problems.append(f"check path {check['path']} has characters that need encoding, such as blanks")
+    if not _fits(METHOD, check["method"]):
+        problems.append(f"check method {check['method']} is none; write it like GET")
+    if isinstance(check["expect_status"], bool) or check["expect_status"] not in STATUSES:
+        problems.append(f"check expect_status {check['expect_status']} is no status; write it like 200")
+    if check["drain_on_404"] and check["expect_status"] == HTTPStatus.NOT_FOUND:
+        problems.append("the check expects 404, which drain_on_404 takes for a wish to be drained")
+    problems += [
+        f"check expect_headers: {name}: {value!r} can't be written as a header"
+        for name, value in check["expect_headers"].items()
+        if not _fits(HEADER, name) or not _fits(HEADER_VALUE, value)
+    ]
     return problems
 
 

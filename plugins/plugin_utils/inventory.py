@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
@@ -24,20 +27,25 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     read,
 )
 from ansible_collections.nospof.stack.plugins.plugin_utils.variables import Variables, kind, plain
+from ansible_collections.nospof.stack.plugins.plugin_utils.waf import INPUTS as WAF_INPUTS
+from ansible_collections.nospof.stack.plugins.plugin_utils.waf import findings as waf_findings
 
 REQUIRED_TIERS = ("lb", "app", "db")
 REDUNDANT_TIERS = ("lb", "waf", "app", "db")
 ZONE_PREFERENCES = ("balanced", "local_first")
+FAILURE_POLICIES = ("closed", "open")
 
 
 def inventory_findings(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Any],
     specs: Mapping[str, Mapping[str, Any]] | None = None,
+    today: dt.date | None = None,
 ) -> list[str]:
     """Return one line for each problem; none for a sound inventory.
 
     :param specs: options of the roles' inputs by role; by default those of this collection's roles.
+    :param today: the day on which things may have expired.
     """
     specs = role_specs() if specs is None else plain(specs)
     if not isinstance(specs, dict) or not all(isinstance(options, dict) for options in specs.values()):
@@ -51,6 +59,7 @@ def inventory_findings(
         findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
     findings += _check_names(variables, hosts) + _check_databases(variables, topology)
+    findings += _check_waf(variables, hosts, topology["tiers"]["waf"], today or dt.datetime.now(dt.UTC).date())
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 
@@ -208,3 +217,34 @@ def _check_names(variables: Variables, hosts: list[str]) -> list[Finding]:
             problem, mend = f"{preference!r} is unknown", f"set it to {' or '.join(ZONE_PREFERENCES)}"
             findings.append(Finding("ha_zone_preference", problem, mend, (host,)))
     return findings
+
+
+def _check_waf(variables: Variables, hosts: list[str], wafs: list[str], today: dt.date) -> list[Finding]:
+    findings = []
+    policy = variables.shared(hosts, "waf_failure_policy")
+    if policy is not None and policy not in FAILURE_POLICIES:
+        problem, mend = f"{policy!r} is unknown", f"set it to {' or '.join(FAILURE_POLICIES)}"
+        findings.append(Finding("waf_failure_policy", problem, mend))
+    for host in wafs:
+        given = {name: variables.get(host, name) for name in WAF_INPUTS if name in variables.names(host)}
+        found = waf_findings(given, today) + _check_archive(given)
+        findings += [Finding(item.subject, item.problem, item.mend, (host,)) for item in found]
+    return findings
+
+
+def _check_archive(given: Mapping[str, Any]) -> list[Finding]:
+    """Check a release of the rule set that lies on the controller."""
+    archive, checksum = given.get("waf_crs_archive"), given.get("waf_crs_archive_sha256")
+    if not isinstance(archive, str) or not archive.startswith("/") or not checksum:
+        return []  # what is relative or elsewhere is found, or not, when it is fetched
+    path = Path(archive)
+    if not path.is_file():
+        return [Finding("waf_crs_archive", f"there is no file {archive} on the controller", "copy the release there")]
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != checksum:
+        return [
+            Finding(
+                "waf_crs_archive_sha256", f"is not that of {archive}, which has {found}", "see which of both is wrong"
+            )
+        ]
+    return []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from copy import deepcopy
+from urllib.parse import unquote
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -63,8 +64,61 @@ def test_lb_routes_to_the_wafs():
     services = run(STACK, "lb1")
     assert list(services) == ["redirect", "shop"]
     assert routes(services["shop"]) == [("waf1", 8443), ("waf2", 8443)]
-    assert services["shop"]["check"]["path"] == "/.nospof/waf"
     assert services["shop"]["cookie"] is None
+
+
+def test_a_waf_is_in_rotation_only_while_it_refuses_an_attack():
+    shop = run(STACK, "lb1")["shop"]
+    check = shop["check"]
+    path, _, query = check["path"].partition("?")
+    assert path == "/.nospof/waf"
+    assert all(attack in unquote(query) for attack in ("UNION SELECT", "<script>", "/etc/passwd"))
+    assert (check["expect_status"], check["expect_headers"]) == (403, {"X-HA-WAF-Probe": "passed"})
+    assert check["drain_on_404"]
+    assert shop["shutdown_on_down"]
+
+
+def test_without_any_waf_nothing_reaches_an_application_unless_that_is_wanted():
+    assert run(STACK, "lb1")["shop"]["fallback"] is None
+    services = run(STACK, "lb1", waf_failure_policy="open")
+    assert list(services) == ["redirect", "shop", "unfiltered"]
+    assert services["shop"]["fallback"] == "unfiltered"
+    unfiltered = services["unfiltered"]
+    assert (unfiltered["binds"], routes(unfiltered)) == ([], [("app1", 9443), ("app2", 9443)])
+    assert unfiltered["extra"]["backend"] == ["http-request set-log-level alert"]
+    assert unfiltered["cookie"] == {"name": "srv"}
+
+
+def test_a_fallback_of_the_user_s_own_wins_over_the_policy():
+    sorry = {"name": "sorry", "servers": [{"name": "page", "address": "10.0.0.9", "port": 80}]}
+    services = run(STACK, "lb1", waf_failure_policy="open", shop={"fallback": "sorry"}, lb_services=[sorry])
+    assert list(services) == ["redirect", "shop", "sorry"]
+
+
+def test_the_policy_means_nothing_without_wafs():
+    assert list(run(NO_WAF, "lb1", waf_failure_policy="open")) == ["redirect", "shop"]
+
+
+@pytest.mark.parametrize(
+    ("check", "problem"),
+    [
+        ({"path": "/a b"}, "check path /a b has characters that need encoding"),
+        ({"method": "get"}, "check method get is none"),
+        ({"expect_status": 42}, "check expect_status 42 is no status"),
+        ({"expect_status": True}, "check expect_status True is no status"),
+        ({"expect_status": 404, "drain_on_404": True}, "expects 404, which drain_on_404 takes for a wish"),
+        ({"expect_headers": {"X-Ready": "a\nb"}}, "can't be written as a header"),
+        ({"expect_headers": {"X Ready": "a"}}, "can't be written as a header"),
+    ],
+)
+def test_checks_that_cannot_be_are_refused(check, problem):
+    with pytest.raises(AnsibleFilterError, match=re.escape(problem)):
+        haproxy_checked([ONE_SERVICE | {"check": {"type": "http", "path": "/healthz", **check}}])
+
+
+def test_keys_of_a_check_that_are_null_mean_the_default():
+    (service,) = haproxy_checked([ONE_SERVICE | {"check": {"type": "http", "path": "/", "expect_status": None}}])
+    assert service["check"]["expect_status"] == 200
 
 
 def test_lb_routes_to_the_applications_without_a_waf():
@@ -192,6 +246,7 @@ def test_the_input_is_left_alone():
         (SETTINGS | {"shop": {"cach": {}}}, "settings: shop has the key cach, which is unknown or computed"),
         (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),
         (SETTINGS | {"app_health_path": "healthz"}, "app_health_path is healthz; let it start with /"),
+        (SETTINGS | {"waf_failure_policy": "shut"}, "waf_failure_policy is shut; use closed or open"),
         ({"public_names": ["shop.test"]}, "settings: app_health_path is missing; name a path where the application"),
     ],
 )
@@ -220,8 +275,12 @@ def test_defaults_are_filled_in():
     assert service["mode"] == "http"
     assert service["check"] == {
         "type": "tcp",
+        "method": "GET",
         "path": None,
         "host": None,
+        "expect_status": 200,
+        "expect_headers": {},
+        "drain_on_404": False,
         "port": None,
         "inter": "2s",
         "fastinter": None,
