@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
+from ansible_collections.nospof.stack.plugins.plugin_utils.application import check_application
 from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
     Finding,
@@ -49,7 +50,7 @@ def inventory_findings(
         problem = "is not set or empty, so no address outlives the loss of an lb host"
         findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
-    findings += _check_names(variables, hosts)
+    findings += _check_names(variables, hosts) + check_application(variables, topology["tiers"]["app"])
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 
