@@ -156,6 +156,7 @@ class Application:
         self.link = os.path.join(self.home, "current")
         self.previous = os.path.join(self.home, "previous")
         self.marker = os.path.join(self.home, "switching")
+        self.touched = False  # whether there is something to take back
         # What waits in the application's folder, and where it belongs.
         self.files = {
             os.path.join(UNITS, f"{self.name}@.service"): ("next.service", 0o644),
@@ -264,9 +265,12 @@ class Application:
 
     def switch(self, release: str) -> None:
         """Switch to a release with the unit and the environment that wait for it."""
+        if not release:
+            raise ReleaseError(f"the release {self.module.params['release']} is not on this host")
         self.remember()
         with open(self.marker, "w"):
             pass
+        self.touched = True
         self.install(release, {path: os.path.join(self.home, name) for path, (name, _) in self.files.items()})
         self.roll()
         for unit in self.unwanted():
@@ -458,8 +462,9 @@ def work(application: Application) -> dict[str, Any]:
             do = application.go_back if back else partial(application.switch, result["release"])
             do()
     except (ReleaseError, OSError) as trouble:
-        result |= {"healthy": False, "problem": str(trouble)}
-        if result["changed"] and not back and application.remembered():
+        untouched = result["changed"] and not back and not application.touched
+        result |= {"healthy": untouched, "problem": str(trouble)}
+        if application.touched and application.remembered():
             result |= return_from_failure(application, str(trouble))
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 

@@ -217,7 +217,7 @@ def main() -> None:
             fetch = {"git": fetch_git, "archive": fetch_archive}.get(given["kind"])
             pack(fetch(given, folder) if fetch else given["location"], dest)
     except (FetchError, OSError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
-        module.fail_json(msg=f"the release can't be fetched: {error}")
+        module.fail_json(msg=f"the release can't be fetched: {masked(str(error))}")
     module.exit_json(changed=True, dest=dest)
 
 

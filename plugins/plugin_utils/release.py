@@ -34,7 +34,7 @@ def source_findings(given: Mapping[str, Any]) -> list[Finding]:
     inputs = {name: str(given.get(name) or "") for name in (*SOURCES, *COMPANIONS)}
     used = [name for name in SOURCES if inputs[name]]
     if len(used) != 1:
-        problem = f"are set both: {' and '.join(used)}" if used else "are not set"
+        problem = f"are set together: {' and '.join(used)}" if used else "are not set"
         return [Finding(", ".join(SOURCES), problem, "set exactly one of them")]
     findings = [
         Finding(name, f"is set without {partner}", f"set {partner}, or leave {name} out")
