@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Self
 
 import lab
 
+SHOP = "shop.nospof.test"
 GOOD = range(200, 400)
 REST = 4.0  # seconds that an idle connection is used again within; proxies close it later than that
 SHOPPERS = 20  # each with cookies of its own
@@ -140,7 +142,8 @@ class Crowd:
         )
 
     def _head(self, request: Request, cookies: dict[str, str], *, keep: bool) -> bytes:
-        lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {self.name}", "User-Agent: shoppers"]
+        lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {self.name}"]
+        lines += ["User-Agent: shoppers", "Accept: */*"]
         lines += ["Cookie: " + "; ".join(f"{key}={value}" for key, value in cookies.items())] if cookies else []
         lines += [] if keep else ["Connection: close"]
         if request.method != "GET":
@@ -165,3 +168,24 @@ class Crowd:
             await reader.read()
             return False
         return known.get("connection", "").lower() != "close"
+
+
+ORDER = {
+    "items": [{"slug": "egg-cups", "quantity": 1}],
+    "name": "Siobhan Byrne",
+    "email": "siobhan@example.com",
+    "address": "1 Long Lane, Dublin",
+}
+
+
+def shopping(number: int) -> Request:
+    """Return what the crowd does in the sample shop: of ten requests one is an order and three are pages."""
+    if number % 10 == 0:
+        return Request("/api/orders", "POST", json.dumps(ORDER).encode())
+    return Request("/product/egg-cups" if number % 3 == 0 else "/healthz")
+
+
+def crowd_at(address: str, rate: float) -> Crowd:
+    """Return a crowd in the sample shop, which it reaches by the virtual IP as customers do."""
+    context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+    return Crowd(address, 443, SHOP, shopping, rate=rate, context=context)
