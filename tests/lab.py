@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +29,28 @@ STATE = ROOT / ".lab" / os.environ.get("LAB_PREFIX", "nospof")
 SSH = ("ssh", "-F", str(STATE / "ssh_config"))  # reaches a node when its name is added
 
 
+ENVIRONMENT = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+
+
 def ansible(*arguments: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
     """Run one of Ansible's programs against the lab and return what it did, whatever its exit code."""
     command = [str(Path(sys.executable).with_name(program)), "-i", str(INVENTORY), *arguments]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_FORCE_COLOR": "0",
-        "ANSIBLE_NOCOLOR": "1",
-    }
+    environment = {**os.environ, **ENVIRONMENT}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def controller(*arguments: str) -> Iterator[None]:
+    """Run ansible-playbook against the lab while the block runs, and then kill it with all its children."""
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(INVENTORY), *arguments]
+    environment = {**os.environ, **ENVIRONMENT}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def variable(host: str, expression: str) -> Any:

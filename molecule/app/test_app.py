@@ -1,20 +1,24 @@
-"""Releases replace one another whole, after one migration, and a run that changes nothing restarts nothing."""
+"""Releases replace one another whole, host after host, and nobody notices: neither a bad release nor a killed run."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shoppers import Crowd, Request
 from testinfra.host import Host
 
 import lab
 
 HERE = Path(__file__).parent
+PORTS = (8000, 8001)
+PROXY = "/usr/local/sbin/nospof-haproxy"
 
 
 def run(host: Host, command: str) -> str:
@@ -24,10 +28,20 @@ def run(host: Host, command: str) -> str:
     return str(done.stdout).strip()
 
 
-def ask(host: Host) -> dict[str, Any]:
-    """Return what the application tells about itself."""
-    told: dict[str, Any] = json.loads(run(host, "curl -sS --max-time 5 http://127.0.0.1:8000/"))
+def get(host: Host, port: int) -> str:
+    """Return what is served on a port of the host's own."""
+    return run(host, f"busybox wget -q -T 5 -O - http://127.0.0.1:{port}/")
+
+
+def ask(host: Host, port: int = 8000) -> dict[str, Any]:
+    """Return what an instance of the sample tells about itself."""
+    told: dict[str, Any] = json.loads(get(host, port))
     return told
+
+
+def told(hosts: dict[str, Host], key: str) -> set[str]:
+    """Return what all instances on all hosts tell, each answer once."""
+    return {ask(host, port)[key] for host in hosts.values() for port in PORTS}
 
 
 def migrations(hosts: dict[str, Host], version: str) -> int:
@@ -36,52 +50,87 @@ def migrations(hosts: dict[str, Host], version: str) -> int:
     return sum(log.count(version) for log in logs)
 
 
-def converge(*arguments: str) -> str:
+def status(host: Host, server: str) -> str:
+    """Return a server's state as the proxy on a host sees it."""
+    script = f"import runpy; h = runpy.run_path('{PROXY}'); print(h['ask'](h['ADMIN'], 'show stat'))"
+    rows = run(host, f'python3 -c "{script}"').splitlines()
+    return next(row.split(",")[17] for row in rows if row.startswith(f"apps,{server},"))
+
+
+def in_service(hosts: dict[str, Host]) -> bool:
+    """Tell whether every proxy sends requests to every host."""
+    return all(status(host, server).startswith("UP") for host in hosts.values() for server in hosts)
+
+
+def arguments(tags: str, values: dict[str, Any]) -> list[str]:
+    """Return the arguments of a run with other values."""
+    return [str(HERE / "converge.yml"), "--limit=app1,app2", f"--tags={tags}", "-e", json.dumps(values)]
+
+
+def converge(*more: str, tags: str = "sample", **values: Any) -> str:
     """Run the role again and return what Ansible said; raise when it failed."""
-    done = lab.ansible(str(HERE / "converge.yml"), "--limit=app1,app2", *arguments)
+    done = lab.ansible(*arguments(tags, values), *more)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
     return done.stdout
 
 
+def choose(number: int) -> Request:
+    """Return a request; most must not be sent twice, and some take half a second."""
+    return Request(["/", "/slow", "/"][number % 3], ["GET", "POST", "POST"][number % 3], b"{}" if number % 3 else b"")
+
+
 @pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Return a function that deploys another version of the sample; the first one comes back afterwards."""
+def crowd(hosts: dict[str, Host], address: dict[str, str]) -> Crowd:
+    """Return people who use the sample through a proxy."""
+    lab.eventually(lambda: in_service(hosts), "both hosts are in service")
+    return Crowd(address["app1"], 8080, "localhost", choose, rate=20)
 
-    def release(version: str, *arguments: str) -> str:
-        source = tmp_path / version
-        shutil.copytree(HERE / "sample", source, dirs_exist_ok=True)
-        (source / "version").write_text(version)
-        return converge("-e", f"app_source={source}", *arguments)
 
-    yield release
-    converge()
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that makes another version of the sample and returns its folder."""
+
+    def make(version: str) -> str:
+        folder = tmp_path / version
+        shutil.copytree(HERE / "sample", folder)
+        (folder / "version").write_text(version)
+        return str(folder)
+
+    return make
 
 
 def test_runs_on_both_hosts(hosts: dict[str, Host]) -> None:
     assert sorted(hosts) == ["app1", "app2"]
 
 
-def test_answers_with_its_environment(hosts: dict[str, Host]) -> None:
+def test_every_instance_answers_with_its_environment(hosts: dict[str, Host]) -> None:
     for host in hosts.values():
-        told = ask(host)
-        assert told["version"] == "1"
-        assert told["secret"] == 'a "quoted" $HOME \\ `secret`'
+        for port in PORTS:
+            answer = ask(host, port)
+            assert answer["version"] == "1"
+            assert answer["port"] == str(port)
+            assert answer["secret"] == 'a "quoted" $HOME \\ `secret`'
 
 
 def test_runs_without_privileges(hosts: dict[str, Host]) -> None:
     for host in hosts.values():
-        pid = run(host, "systemctl show sample --property=MainPID --value")
-        status = run(host, f"cat /proc/{pid}/status")
+        pid = run(host, "systemctl show sample@8000 --property=MainPID --value")
+        known = run(host, f"cat /proc/{pid}/status")
         assert ask(host)["uid"] == int(run(host, "id -u sample")) != 0
-        assert "CapEff:\t0000000000000000" in status
-        assert "NoNewPrivs:\t1" in status
-        assert "Seccomp:\t2" in status
+        assert "CapEff:\t0000000000000000" in known
+        assert "NoNewPrivs:\t1" in known
+        assert "Seccomp:\t2" in known
 
 
 @pytest.mark.parametrize(
     ("user", "path"),
-    [("sample", "/etc/default/sample"), ("nobody", "/etc/default/sample"), ("nobody", "/opt/sample/current/")],
+    [
+        ("sample", "/etc/default/sample"),
+        ("sample", "/opt/sample/next.environment"),
+        ("nobody", "/etc/default/sample"),
+        ("nobody", "/opt/sample/current/"),
+    ],
 )
 def test_is_unreadable_for(hosts: dict[str, Host], user: str, path: str) -> None:
     for host in hosts.values():
@@ -95,70 +144,149 @@ def test_cannot_change_its_own_release(hosts: dict[str, Host]) -> None:
 
 def test_comes_back_after_a_crash(hosts: dict[str, Host]) -> None:
     for host in hosts.values():
-        run(host, "systemctl kill --signal=KILL sample")
-        run(host, "curl -sS --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8000/")
+        run(host, "systemctl kill --signal=KILL sample@8000")
+        lab.eventually(lambda host=host: ask(host)["version"] == "1", "it answers again", 30)
 
 
-@pytest.mark.parametrize("arguments", [["--check", "--diff"], []])
-def test_a_run_without_changes_changes_nothing(hosts: dict[str, Host], arguments: list[str]) -> None:
-    before = [run(host, "systemctl show sample --property=MainPID") for host in hosts.values()]
-    assert converge(*arguments).count("changed=0") == 2
-    assert [run(host, "systemctl show sample --property=MainPID") for host in hosts.values()] == before
-
-
-def test_new_releases_replace_one_another(hosts: dict[str, Host], deploy: Callable[..., str]) -> None:
-    for version in (uuid.uuid4().hex for _ in range(3)):
-        deploy(version)
-        assert [ask(host)["version"] for host in hosts.values()] == [version, version]
-        assert migrations(hosts, version) == 1
+def test_an_application_need_not_be_python(hosts: dict[str, Host]) -> None:
+    """A web server in C serves what was built from an archive, by a user who may write nowhere but there."""
     for host in hosts.values():
-        assert len(run(host, "ls /opt/sample/releases").split()) == 3
+        assert get(host, 8100) == "hello"
+        pid = run(host, "systemctl show pages@8100 --property=MainPID --value")
+        assert run(host, f"readlink /proc/{pid}/exe").endswith("/busybox")
+        assert run(host, "stat --format=%U:%G:%a /opt/pages/current/public/index.html") == "root:pages:640"
 
 
-def test_check_mode_of_a_new_release_changes_nothing(hosts: dict[str, Host], deploy: Callable[..., str]) -> None:
-    assert "changed=0" not in deploy("checked", "--check", "--diff").partition("PLAY RECAP")[2]
-    assert [ask(host)["version"] for host in hosts.values()] == ["1", "1"]
+def test_who_is_taken_out_comes_back_by_himself(hosts: dict[str, Host], address: dict[str, str]) -> None:
+    lab.eventually(lambda: in_service(hosts), "both hosts are in service")
+    run(hosts["app1"], f"{PROXY} drain {address['app2']}:9443 5 10")
+    assert status(hosts["app1"], "app2") == "MAINT"
+    refused = hosts["app1"].run(f"{PROXY} drain {address['app1']}:9443 5 10")
+    assert (refused.rc, status(hosts["app1"], "app1")[:2]) == (3, "UP")
+    lab.eventually(lambda: in_service(hosts), "it is back", 30)
+
+
+def test_a_killed_run_is_made_good_and_nobody_notices(
+    hosts: dict[str, Host], crowd: Crowd, source: Callable[[str], str]
+) -> None:
+    version = uuid.uuid4().hex
+    values = {"app_source": source(version), "app_environment": {"SECRET": "another"}}
+    old = ask(hosts["app1"])["release"]
+    with crowd:
+        with lab.controller(*arguments("sample", values)):
+            lab.eventually(lambda: status(hosts["app1"], "app1") == "MAINT", "app1 is taken out")
+        assert told({"app2": hosts["app2"]}, "release") == {old}
+        assert "app2 serves" in converge(**values)
+        assert told(hosts, "version") == {version}
+    assert crowd.failed() == []
+    (new,) = told(hosts, "release")
+    assert new.startswith("20")
+    assert set(crowd.releases()) == {old, new}
+    assert told(hosts, "secret") == {"another"}
+    assert in_service(hosts)
+    assert migrations(hosts, version) in {1, 2}  # before the first host has switched, nobody knows that it was done
+
+
+def test_what_is_bad_on_one_host_is_taken_back_everywhere_and_nobody_notices(
+    hosts: dict[str, Host], crowd: Crowd, source: Callable[[str], str]
+) -> None:
+    (old,), (secret,) = told(hosts, "release"), told(hosts, "secret")
+    with crowd, pytest.raises(RuntimeError) as failure:
+        converge(app_source=source("broken-app2"), app_environment={"SECRET": "yet another"})
+    assert crowd.failed() == []
+    said = str(failure.value)
+    assert "app1 serves" in said
+    assert "hosts that had switched went back to what they ran before" in said
+    assert "app2: sample@8000.service: not healthy within 4 s: GET /healthz answered 500" in said
+    assert "sample: version broken-app2" in said
+    assert (told(hosts, "release"), told(hosts, "secret")) == ({old}, {secret})
+    assert set(crowd.releases()) - {old} <= {name for name in crowd.releases() if name.startswith("20")}
+    assert migrations(hosts, "broken-app2") == 1
+    assert in_service(hosts)
+
+
+def test_check_mode_tells_what_would_happen_and_changes_nothing(
+    hosts: dict[str, Host], source: Callable[[str], str]
+) -> None:
+    (old,) = told(hosts, "release")
+    said = converge("--check", "--diff", app_source=source("checked"), app_environment={"SECRET": "s3cret"})
+    assert f"app1 (zone a): {old} -> 20" in said
+    assert "changed=0" not in said.partition("PLAY RECAP")[2]
+    assert "s3cret" not in said
+    assert told(hosts, "release") == {old}
     assert migrations(hosts, "checked") == 0
 
 
-def test_a_failed_migration_leaves_the_old_release(hosts: dict[str, Host], deploy: Callable[..., str]) -> None:
-    with pytest.raises(RuntimeError, match="this release has no migration"):
-        deploy("unmigratable")
-    assert [ask(host)["version"] for host in hosts.values()] == ["1", "1"]
+NOTHING = {"app_source": ""}
 
 
-def test_a_broken_release_stops_at_the_first_host(hosts: dict[str, Host], deploy: Callable[..., str]) -> None:
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"(?s)sample is not healthy: .*500.*sample: version broken"):
-            deploy("broken")
-        assert sorted(ask(host)["version"] for host in hosts.values()) == ["1", "broken"]
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"app_git_url": "https://git.invalid/shop", "app_git_revision": "v1"}, "are set together: app_source and"),
+        (
+            {**NOTHING, "app_archive": str(HERE / "pages.tgz"), "app_archive_sha256": "0" * 64},
+            f"has the SHA-256 digest 6f52e8a2e991cc8de06ea2c4a02fd3cafd93d50e423dac4ca87f66190820116c, not {'0' * 64}",
+        ),
+        (
+            {**NOTHING, "app_git_url": "file://REPOSITORY", "app_git_revision": "main"},
+            "migrate: this release has no migration",
+        ),
+    ],
+    ids=["two sources", "a wrong digest", "a failed migration of what comes from git"],
+)
+def test_what_can_not_be_deployed_leaves_the_old_release(
+    hosts: dict[str, Host], source: Callable[[str], str], values: dict[str, str], text: str
+) -> None:
+    (old,) = told(hosts, "release")
+    repository = source("unmigratable")
+    author = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], [*author, "commit", "-q", "-m", "First"]):
+        subprocess.run(["git", "-C", repository, *command], check=True)
+    values = {name: value.replace("REPOSITORY", repository) for name, value in values.items()}
+    with pytest.raises(RuntimeError) as failure:
+        converge(**values)
+    assert text in " ".join(str(failure.value).split())
+    assert told(hosts, "release") == {old}
+    for host in hosts.values():
+        releases = run(host, "ls /opt/sample/releases").split()
+        assert not [name for name in releases if name.endswith("-000000000000")]
 
 
-def test_a_changed_environment_reaches_the_application(hosts: dict[str, Host]) -> None:
-    converge("-e", '{"app_environment": {"SECRET": "another"}}')
-    assert [ask(host)["secret"] for host in hosts.values()] == ["another", "another"]
-    converge()
+@pytest.fixture
+def package(tmp_path: Path) -> Callable[[str, str], str]:
+    """Return a function that makes a Debian package with one page and returns its path."""
+
+    def make(version: str, page: str) -> str:
+        root = tmp_path / version
+        (root / "DEBIAN").mkdir(parents=True)
+        (root / "usr/share/nospof-pages").mkdir(parents=True)
+        (root / "usr/share/nospof-pages" / page).write_text(f"package {version}")
+        control = (
+            f"Package: nospof-pages\nVersion: {version}\nArchitecture: all\nMaintainer: Nobody <nobody@example.com>\n"
+        )
+        (root / "DEBIAN/control").write_text(control + "Depends: busybox\nDescription: pages for a test\n")
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o755)
+        built = tmp_path / f"{version}.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, built], check=True, capture_output=True)
+        return str(built)
+
+    return make
 
 
-def test_an_interrupted_run_is_made_good(hosts: dict[str, Host], deploy: Callable[..., str]) -> None:
-    """One host has switched but still runs the old process, and the upload to the other one broke off."""
-    version = uuid.uuid4().hex
-    old = run(hosts["app1"], "readlink /opt/sample/current")
-    deploy(version)
-    new = run(hosts["app1"], "readlink /opt/sample/current")
-    link = "ln --symbolic --no-dereference --force {} /opt/sample/current"
-    run(hosts["app1"], f"{link.format(old)} && systemctl restart sample")
-    run(hosts["app1"], link.format(new))
-    run(
-        hosts["app2"],
-        f"{link.format(old)} && systemctl restart sample && mv {new} {new}.part && rm {new}.part/server.py",
-    )
-    deploy(version)
-    assert [ask(host)["version"] for host in hosts.values()] == [version, version]
-    assert migrations(hosts, version) == 1
-
-
-def test_a_lost_release_is_brought_back(hosts: dict[str, Host]) -> None:
-    run(hosts["app2"], "rm --recursive $(readlink /opt/sample/current)")
-    converge()
-    assert ask(hosts["app2"])["version"] == "1"
+def test_a_package_is_deployed_and_taken_back(hosts: dict[str, Host], package: Callable[[str, str], str]) -> None:
+    values = {
+        "app_archive": "",
+        "app_archive_sha256": "",
+        "app_archive_strip": 0,
+        "app_build_command": "",
+        "app_command": "/usr/bin/busybox httpd -f -p 127.0.0.1:${PORT} -h /usr/share/nospof-pages",
+    }
+    converge(tags="pages", app_package=package("1.0", "index.html"), **values)
+    assert {get(host, 8100) for host in hosts.values()} == {"package 1.0"}
+    with pytest.raises(RuntimeError, match="GET / answered 404"):
+        converge(tags="pages", app_package=package("2.0", "other.html"), **values)
+    assert {get(host, 8100) for host in hosts.values()} == {"package 1.0"}
+    for host in hosts.values():
+        assert run(host, "dpkg-query --show --showformat='${Version}' nospof-pages") == "1.0"

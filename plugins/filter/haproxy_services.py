@@ -75,10 +75,11 @@ options:
       app_health_path:
         description: Path where the application answers 200 while it is alive. Needed wherever one is checked.
         type: str
-      app_port:
-        description: Port of the application on its own host.
-        type: int
-        default: 8000
+      app_ports:
+        description: Ports of the application's instances on their own host.
+        type: list
+        elements: int
+        default: [8000]
       app_capacity:
         description: Requests that one application host serves at the same time; more wait beside it. Unlimited when left out.
         type: int

@@ -85,7 +85,7 @@ class Settings:
     login_paths: Sequence[str] = ("/login", "/account/login", "/admin/login", "/password")
     limit_exempt: Sequence[str] = ()
     app_health_path: str = ""
-    app_port: int = 8000
+    app_ports: Sequence[int] = (8000,)
     app_capacity: int | None = None
     waf_failure_policy: str = "closed"
     zone_preference: str = "balanced"
@@ -115,6 +115,8 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         raise StackError(f"settings: zone_preference is {settings.zone_preference}; use balanced or local_first")
     if settings.waf_failure_policy not in FAILURE_POLICIES:
         raise StackError(f"settings: waf_failure_policy is {settings.waf_failure_policy}; use closed or open")
+    if not settings.app_ports or isinstance(settings.app_ports, str | int):
+        raise StackError(f"settings: app_ports is {settings.app_ports!r}; list a port for each instance, like [8000]")
     if settings.app_health_path and not settings.app_health_path.startswith("/"):
         raise StackError(f"settings: app_health_path is {settings.app_health_path}; let it start with /")
     unknown = sorted(set(settings.shop) - (set(SERVICE_DEFAULTS) - {"name", "binds", "servers", "check", "mode"}))
@@ -217,18 +219,19 @@ class _Site:
             "check": self._app_check(),
             # The requests beyond the capacity wait here, beside the application, however many proxies send them.
             "servers": [
-                {
-                    "name": self.host,
-                    "address": LOCALHOST,
-                    "port": self.settings.app_port,
-                    "maxconn": self.settings.app_capacity,
-                }
+                {"name": f"{self.host}-{port}", "address": LOCALHOST, "port": port, "maxconn": self._capacity()}
+                for port in self.settings.app_ports
             ],
             "timeouts": APP_TIMEOUTS | KEEP_ALIVE,
         }
         if not self.topology["tiers"]["db"]:
             return [own]
         return [own, self._database("db_primary", POSTGRESQL_PORT), self._database("db_replica", REPLICA_PORT)]
+
+    def _capacity(self) -> int | None:
+        """Return an instance's share of what the host can serve at once."""
+        capacity, instances = self.settings.app_capacity, len(self.settings.app_ports)
+        return -(-capacity // instances) if capacity else None
 
     def _to_apps(self) -> Service:
         servers = self._servers("app", APP_PORT)

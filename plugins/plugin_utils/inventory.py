@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
+from ansible_collections.nospof.stack.plugins.plugin_utils.application import check_application
 from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
     Finding,
@@ -60,6 +61,7 @@ def inventory_findings(
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
     findings += _check_names(variables, hosts) + _check_databases(variables, topology)
     findings += _check_waf(variables, hosts, topology["tiers"]["waf"], today or dt.datetime.now(dt.UTC).date())
+    findings += check_application(variables, topology["tiers"]["app"])
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 

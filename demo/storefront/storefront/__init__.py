@@ -73,7 +73,12 @@ def create_app(settings: Settings, store: Store) -> Flask:
 
     @app.context_processor
     def page_context() -> dict[str, Any]:
-        return {"served_by": served_by(), "unknown": UNKNOWN, "cart_count": sum(session.get("cart", {}).values())}
+        return {
+            "served_by": served_by(),
+            "release": settings.release,
+            "unknown": UNKNOWN,
+            "cart_count": sum(session.get("cart", {}).values()),
+        }
 
     @app.after_request
     def headers(response: Response) -> Response:
@@ -81,6 +86,9 @@ def create_app(settings: Settings, store: Store) -> Flask:
             response.headers.setdefault(name, value)
         if request.endpoint != "static":
             response.headers["Cache-Control"] = "no-store"
+            # Not on static files: they outlive their release in caches.
+            if settings.release:
+                response.headers["X-Release"] = settings.release
         return response
 
     return app

@@ -20,6 +20,7 @@ class Settings:
     secret_key: str = field(repr=False)
     node: str
     database_timeout: float
+    release: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -42,6 +43,7 @@ class Settings:
             secret_key=secret_key,
             node=env.get("STOREFRONT_NODE") or socket.gethostname(),
             database_timeout=database_timeout,
+            release=env.get("RELEASE", ""),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +36,10 @@ def sound() -> Callable[[], Inventory]:
                 "ansible_host": f"10.77.0.{number}",
                 "ha_public_names": ["shop.nospof.test"],
                 "ha_virtual_ips": [{"address": "10.77.0.100/24"}],
+                "app_name": "shop",
+                "app_command": "/usr/bin/shop",
+                "app_health_path": "/healthz",
+                "app_source": str(Path(__file__).parent),
             }
             for number, (host, zone) in enumerate(ZONES.items(), start=11)
         }

@@ -145,9 +145,17 @@ def test_waf_routes_to_the_applications_from_its_own_host_only():
 
 
 def test_app_serves_its_own_application_to_those_with_a_certificate():
-    app = run(STACK, "app2", app_port=9000)["app"]
+    app = run(STACK, "app2", app_ports=[9000])["app"]
     assert [(server["address"], server["port"]) for server in app["servers"]] == [("127.0.0.1", 9000)]
     assert [bind["tls"]["client_ca"] for bind in app["binds"]] == ["/etc/nospof/tls/ca.crt"]
+
+
+def test_instances_share_the_host_s_requests():
+    servers = run(STACK, "app2", app_ports=[8000, 8001], app_capacity=65)["app"]["servers"]
+    assert [(server["name"], server["port"], server["maxconn"]) for server in servers] == [
+        ("app2-8000", 8000, 33),
+        ("app2-8001", 8001, 33),
+    ]
 
 
 def test_app_reaches_the_databases():
@@ -245,6 +253,8 @@ def test_the_input_is_left_alone():
         (SETTINGS | {"shop": {"servers": []}}, "settings: shop has the key servers, which is unknown or computed"),
         (SETTINGS | {"shop": {"cach": {}}}, "settings: shop has the key cach, which is unknown or computed"),
         (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),
+        (SETTINGS | {"app_ports": []}, "settings: app_ports is []; list a port for each instance, like [8000]"),
+        (SETTINGS | {"app_ports": 8000}, "settings: app_ports is 8000; list a port for each instance, like [8000]"),
         (SETTINGS | {"app_health_path": "healthz"}, "app_health_path is healthz; let it start with /"),
         (SETTINGS | {"waf_failure_policy": "shut"}, "waf_failure_policy is shut; use closed or open"),
         ({"public_names": ["shop.test"]}, "settings: app_health_path is missing; name a path where the application"),

@@ -38,6 +38,7 @@ def site(tmp_path):
             "vault_shop_password": "ahX4aeyeiyoh",
             "vault_repmgr_password": "eeTh0ohng8ah",
             "vault_storefront_secret_key": "ie5Shoh5koochoo7oos5Ohdeimie6Noh",
+            "app_source": str(ROOT / "demo/storefront"),
         }
         change(inventory["all"])
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
@@ -81,6 +82,11 @@ def test_a_sound_inventory_passes_on_to_the_hosts(site):
         (
             lambda top: top["vars"].update(repmgr_password="changeme"),
             "repmgr_password on every host: has an example's value",
+        ),
+        (lambda top: top["vars"].pop("app_health_path"), "app_health_path: is not set; name a path where the"),
+        (
+            lambda top: top["vars"].update(app_git_url="https://git.example.com/shop", app_git_revision="v1"),
+            "are set together: app_source and app_git_url; set exactly one of them",
         ),
         (
             lambda top: top["vars"].update(ha_public_names="shop.example.com"),

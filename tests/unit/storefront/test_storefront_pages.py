@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from storefront import create_app
+from storefront.config import Settings
 from storefront.tiers import UNKNOWN
 from unit.storefront.fakes import NASTY, FakeStore, Shopper
 from werkzeug.test import TestResponse
@@ -61,6 +63,22 @@ def test_the_footer_names_every_tier(shopper: Shopper) -> None:
     headers = {"X-HA-LB": "lb1", "X-HA-WAF": "waf2"}
     assert tiers(shopper.get("/", headers=headers)) == ["lb1", "waf2", "app2", "db2"]
     assert tiers(shopper.get("/cart")) == [UNKNOWN, UNKNOWN, "app2", UNKNOWN]  # an empty cart asks no database
+
+
+def test_every_answer_but_a_static_file_names_the_release(store: FakeStore) -> None:
+    settings = Settings(database_url="unused", secret_key="k" * 32, node="app2", database_timeout=1, release="r2")
+    with create_app(settings, store).test_client() as client:  # type: ignore[arg-type]
+        page = client.get("/", base_url="https://localhost")
+        assert page.headers["X-Release"] == "r2"
+        assert "Release <span data-release>r2</span>" in page.text
+        assert client.get("/api/products/none").headers["X-Release"] == "r2"
+        assert "X-Release" not in client.get("/static/shop.css").headers
+
+
+def test_a_shop_that_does_not_know_its_release_names_none(shopper: Shopper) -> None:
+    page = shopper.get("/")
+    assert "X-Release" not in page.headers
+    assert "data-release" not in page.text
 
 
 def tiers(response: TestResponse) -> list[str]:

@@ -207,3 +207,5 @@ def test_settings_default_and_keep_their_secrets() -> None:
     assert settings.database_timeout == 5
     assert "kkk" not in repr(settings)
     assert "127.0.0.1" not in repr(settings)
+    assert settings.release == ""
+    assert Settings.from_env({**GOOD, "RELEASE": "r2"}).release == "r2"

@@ -1,0 +1,111 @@
+"""How a release reaches the hosts: in which order, and what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, natural
+
+LAST = 3  # exit code of nospof-haproxy: it would take out the last server that is up
+
+
+class Rollout(TypedDict):
+    """Hosts that have something to do, in the order of their turns, and what is going to happen in words."""
+
+    order: list[str]
+    lines: list[str]
+    serving: bool  # whether any of the hosts served anybody before
+
+
+def rollout(hostvars: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> Rollout:
+    """Return in which order hosts get their release, and one line for each of them.
+
+    A host that serves nobody comes first, for it risks nothing. Then one zone follows the other, so that a release that
+    proves bad later has reached one zone only.
+
+    :param hostvars: each host's `__app_state`: `reasons`, `active`, `running`, `release`; and its `ha_zone`.
+    """
+    states: dict[str, Mapping[str, Any]] = {}
+    for host in hosts:
+        state = hostvars[host].get("__app_state")
+        if not isinstance(state, Mapping):
+            raise StackError(f"rollout: {host} has no __app_state; it was not looked at")
+        states[host] = state
+    zones = {host: str(hostvars[host].get("ha_zone") or "") for host in hosts}
+    due = [host for host in hosts if states[host]["reasons"]]
+    due.sort(key=lambda host: (bool(states[host]["active"]), natural(zones[host]), natural(host)))
+    names = sorted({str(state["release"]) for state in states.values()})
+    nothing = [f"nothing to do: every host runs {' or '.join(names)}"]
+    return {
+        "order": due,
+        "lines": [_line(host, zones[host], states[host]) for host in due] or nothing,
+        "serving": any(state["active"] for state in states.values()),
+    }
+
+
+def _line(host: str, zone: str, state: Mapping[str, Any]) -> str:
+    place = f"{host} (zone {zone})" if zone else host
+    if state["running"] == state["release"]:
+        return f"{place}: stays with {state['release']}: {', '.join(state['reasons'])}"
+    return f"{place}: {state['running'] or 'nothing'} -> {state['release']}"
+
+
+def rollout_problems(
+    hostvars: Mapping[str, Mapping[str, Any]], order: Iterable[str], reached: Iterable[str]
+) -> list[str]:
+    """Return why the roll-out does not go on, one text for each host that it failed on; none while all is well.
+
+    :param order: hosts that have or had a turn.
+    :param reached: hosts that Ansible still reaches.
+    """
+    there = set(reached)
+    found = []
+    for host in order:
+        problem = hostvars[host].get("__app_problem") or ""
+        if problem:
+            found.append(f"{host}: {problem}")
+        elif host not in there:
+            found.append(f"{host}: was lost on the way; see above")
+    return found
+
+
+def drain_problems(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return which proxies may still send requests to the host, and how to mend that.
+
+    :param results: of `nospof-haproxy drain` on each proxy, with the proxy as `item`.
+    """
+    found = []
+    for result in results:
+        proxy = result["item"]
+        if result.get("unreachable"):
+            problem = (
+                f"{proxy} can't be reached, so it may still send requests here; start it, or run this with it left"
+            )
+            found.append(f"{problem} out of app_proxies")
+        elif result.get("rc") == LAST:
+            mend = "start the application on another host, or set app_drain_enabled to false and accept an interruption"
+            found.append(f"{proxy}: {str(result['stderr']).strip()}; {mend}")
+        elif result.get("rc"):
+            text = str(result.get("stderr") or result.get("msg") or "").strip().splitlines()
+            found.append(f"{proxy} could not take the host out: {text[-1] if text else 'it did not say why'}")
+    return found
+
+
+def turn_line(host: str, failure: str, switch: Mapping[str, Any], drains: Iterable[Mapping[str, Any]]) -> str:
+    """Return in one line how a host's turn ended.
+
+    :param failure: why the host was not even switched, or an empty string.
+    :param switch: what the module app_release returned.
+    :param drains: as for `drain_problems`.
+    """
+    problem = failure or str(switch.get("problem") or "")
+    if failure:
+        outcome = f"stays as it is: {failure.splitlines()[0]}"
+    elif problem:
+        state = "is back on what it ran before" if switch["healthy"] else "is out of service"
+        outcome = f"{state}: {problem.splitlines()[0]}"
+    else:
+        outcome = f"serves {switch['release'] or 'nothing any more'} (switched in {switch['seconds']:.1f} s)"
+    waits = [f"{result['item']}: {text}" for result in drains if (text := str(result.get("stdout") or "").strip())]
+    return "; ".join([f"{host} {outcome}", *waits])

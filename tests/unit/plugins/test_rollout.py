@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.nospof.stack.plugins.filter.drain_problems import FilterModule as DrainFilter
+from ansible_collections.nospof.stack.plugins.filter.rollout import FilterModule as RolloutFilter
+from ansible_collections.nospof.stack.plugins.filter.rollout_problems import FilterModule as ProblemsFilter
+from ansible_collections.nospof.stack.plugins.filter.turn_line import FilterModule as LineFilter
+from hypothesis import given
+from hypothesis import strategies as st
+
+rollout = RolloutFilter().filters()["rollout"]
+rollout_problems = ProblemsFilter().filters()["rollout_problems"]
+drain_problems = DrainFilter().filters()["drain_problems"]
+turn_line = LineFilter().filters()["turn_line"]
+
+
+def host(zone="a", running="r1", release="r2", *, active=True, reasons=("another release",)):
+    state = {"active": active, "running": running, "release": release, "reasons": list(reasons)}
+    return {"ha_zone": zone, "__app_state": state}
+
+
+def test_zone_after_zone_and_first_who_serves_nobody():
+    hostvars = {
+        "app1": host("a"),
+        "app10": host("a"),
+        "app2": host("b"),
+        "app3": host("a"),
+        "app4": host("b", running="", active=False, reasons=["no release runs"]),
+        "app5": host("a", running="r2", reasons=[]),
+    }
+    plan = rollout(hostvars, list(hostvars))
+    assert plan["order"] == ["app4", "app1", "app3", "app10", "app2"]
+    assert plan["lines"][:2] == ["app4 (zone b): nothing -> r2", "app1 (zone a): r1 -> r2"]
+    assert plan["serving"]
+
+
+def test_nothing_to_do():
+    hostvars = {"app1": host(running="r2", reasons=[]), "app2": host(running="r2", reasons=[])}
+    assert rollout(hostvars, ["app1", "app2"]) == {
+        "order": [],
+        "lines": ["nothing to do: every host runs r2"],
+        "serving": True,
+    }
+
+
+def test_a_restart_says_why():
+    hostvars = {"app1": host(None, running="r2", reasons=["another environment", "another unit"])}
+    assert rollout(hostvars, ["app1"])["lines"] == ["app1: stays with r2: another environment, another unit"]
+
+
+def test_a_first_installation_serves_nobody():
+    assert not rollout({"app1": host(active=False)}, ["app1"])["serving"]
+
+
+def test_a_host_that_was_not_looked_at_is_named():
+    with pytest.raises(AnsibleFilterError, match="rollout: app2 has no __app_state"):
+        rollout({"app1": host(), "app2": {}}, ["app1", "app2"])
+
+
+@given(st.permutations([f"app{number}" for number in range(1, 9)]))
+def test_the_order_of_the_inventory_does_not_matter(hosts):
+    hostvars = {name: host("ab"[int(name[3:]) % 2], active=name != "app7") for name in hosts}
+    assert rollout(hostvars, hosts)["order"] == ["app7", "app2", "app4", "app6", "app8", "app1", "app3", "app5"]
+
+
+def test_problems_are_told_by_host():
+    hostvars = {"app1": {"__app_problem": ""}, "app2": {"__app_problem": "not healthy"}, "app3": {}}
+    assert rollout_problems(hostvars, ["app1", "app2", "app3"], ["app1", "app2", "app3"]) == ["app2: not healthy"]
+    assert rollout_problems(hostvars, ["app1"], ["app1"]) == []
+
+
+def test_a_host_that_is_lost_is_a_problem():
+    assert rollout_problems({"app1": {}, "app2": {}}, ["app1", "app2"], ["app2"]) == [
+        "app1: was lost on the way; see above"
+    ]
+
+
+def test_proxies_that_took_the_host_out_are_no_problem():
+    assert drain_problems([]) == []
+    assert drain_problems([{"item": "waf1", "rc": 0}, {"item": "waf2", "skipped": True}]) == []
+
+
+def test_proxies_that_did_not_take_the_host_out_are_named():
+    refused = {"item": "waf1", "rc": 3, "stderr": "apps/app1 is the last server of apps that is up, so it stays\n"}
+    broken = {"item": "waf2", "rc": 1, "stderr": "Traceback:\n  somewhere\nFileNotFoundError: no socket\n"}
+    gone = {"item": "waf3", "unreachable": True, "msg": "no route"}
+    assert drain_problems([refused, broken, gone, {"item": "waf4", "rc": 2}]) == [
+        (
+            f"waf1: {refused['stderr'].strip()}; start the application on another host, or set app_drain_enabled to false and "
+            "accept an interruption"
+        ),
+        "waf2 could not take the host out: FileNotFoundError: no socket",
+        "waf3 can't be reached, so it may still send requests here; start it, or run this with it left out of app_proxies",
+        "waf4 could not take the host out: it did not say why",
+    ]
+
+
+DRAINS = [{"item": "waf1", "stdout": "apps/app1 idle after 0.2 s"}, {"item": "waf2", "stdout": ""}]
+
+
+@pytest.mark.parametrize(
+    ("failure", "switch", "drains", "line"),
+    [
+        (
+            "",
+            {"release": "r2", "seconds": 2.345, "problem": ""},
+            DRAINS,
+            "app1 serves r2 (switched in 2.3 s); waf1: apps/app1 idle after 0.2 s",
+        ),
+        ("", {"release": "", "seconds": 1, "problem": ""}, [], "app1 serves nothing any more (switched in 1.0 s)"),
+        ("waf2 is gone\nreally", {}, [], "app1 stays as it is: waf2 is gone"),
+        (
+            "",
+            {"healthy": True, "problem": "not healthy\nIts last words"},
+            [],
+            "app1 is back on what it ran before: not healthy",
+        ),
+        ("", {"healthy": False, "problem": "not healthy"}, [], "app1 is out of service: not healthy"),
+    ],
+)
+def test_how_a_turn_ended(failure, switch, drains, line):
+    assert turn_line("app1", failure, switch, drains) == line
