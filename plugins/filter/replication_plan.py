@@ -44,8 +44,8 @@ _value:
   description: >-
     What P(nospof.stack.database_plan#filter) returns, and C(forget) (nodes with C(id), C(name) and C(type) that repmgr knows
     and nobody wants any more), C(slots) (replication slots that belong to no node), C(outdated) (hosts whose extension repmgr
-    is older than the package), C(interim) (voters of the first step when some leave), C(returned) (hosts that voted by an
-    older list and must forget that).
+    is older than the package), C(changing) (whether the voters change), C(interim) (voters of the first step when some leave),
+    C(returned) (hosts that voted by an older list and must forget that).
   type: dict
 """
 

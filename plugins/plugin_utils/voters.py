@@ -34,8 +34,7 @@ def replication_plan(nodes: Sequence[Voter], found: Found, replace: Mapping[str,
     :param replace: by host, the system identifier of a foreign cluster whose data a copy may replace.
     :returns: the keys of database_plan; ``forget``: nodes ``{"id", "name", "type"}`` that repmgr knows and nobody wants
         any more; ``slots``: replication slots that belong to no node; ``outdated``: hosts whose extension repmgr is older
-        than the package; ``interim``: voters of the first step when some leave; ``returned``: hosts that were voters of
-        an older list.
+        than the package; and the keys of voter_change.
     :raises StackError: the voters are not sound, or the state must not be touched.
     """
     check_voters(nodes)
@@ -79,27 +78,29 @@ def check_voters(nodes: Sequence[Voter]) -> None:
 
 
 def voter_change(nodes: Sequence[Voter], found: Found, primary: str) -> dict[str, Any]:
-    """Return how to get to this list of voters: ``{"interim": [voter, ...], "returned": [host, ...]}``.
+    """Return how to get to this list of voters.
 
-    ``interim`` is the list that all who stay go over to first; empty where none leaves. ``returned`` must forget what they
-    know before they get the new list.
+    :returns: ``changing``: whether any voter goes by another list; ``interim``: the list that all who stay go over to
+        first, empty where none leaves; ``returned``: hosts that were voters of an older list and must forget that before
+        they get the new one.
     """
     wanted = [node["name"] for node in nodes]
     lists = {name: list(node["voters"]) for name in wanted if (node := found.get(name)) and node["voters"]}
     if primary not in lists:  # nobody votes yet
-        return {"interim": [], "returned": []}
+        return {"changing": False, "interim": [], "returned": []}
     returned = [name for name in lists if name not in lists[primary]]
     lists = {name: voters for name, voters in lists.items() if name not in returned}
     leaving = {name: {voter for voter in voters if not _vacant(voter)} - set(wanted) for name, voters in lists.items()}
     left = set().union(*leaving.values())
+    changing = any(set(voters) != set(wanted) for voters in lists.values())
     silent = [name for name in wanted if found.get(name) is None]
-    if silent and any(set(voters) != set(wanted) for voters in lists.values()):
+    if silent and changing:
         raise StackError(
             f"repmgr_nodes: the voters change, but {', '.join(silent)} could not be asked and would go on by the old "
             "list; bring it back, or take it out too"
         )
     if not left:
-        return {"interim": [], "returned": returned}
+        return {"changing": changing, "interim": [], "returned": returned}
     for name, those in leaving.items():
         if those not in (set(), left):
             raise StackError(
@@ -121,7 +122,7 @@ def voter_change(nodes: Sequence[Voter], found: Found, primary: str) -> dict[str
         {"name": f"{VACANT}{number}", "kind": "witness", "address": "127.0.0.1"} for number in range(1, vacant + 1)
     ]
     done = {node["name"] for node in interim} == set(wanted)
-    return {"interim": [] if done else interim, "returned": returned}
+    return {"changing": True, "interim": [] if done else interim, "returned": returned}
 
 
 def _vacant(name: str) -> bool:

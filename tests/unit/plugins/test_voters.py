@@ -122,6 +122,8 @@ def test_the_way_from_one_list_to_another(lists, wanted, interim, returned):
     change = voters.voter_change(nodes(*wanted), cluster(lists), "db1")
     assert names(change["interim"]) == interim
     assert change["returned"] == returned
+    known = [lists[name] for name in lists if lists[name] and name not in returned]
+    assert change["changing"] == any(sorted(one) != sorted(wanted) for one in known)
 
 
 @pytest.mark.parametrize(
