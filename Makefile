@@ -24,7 +24,8 @@ down: .venv/complete  ## remove every trace of the lab
 	@lab/down.sh
 
 # Python programs whose names don't tell.
-PROGRAMS := roles/haproxy/files/nospof-haproxy roles/keepalived/files/check-haproxy roles/keepalived/files/nospof-vrrp-notify
+PROGRAMS := roles/haproxy/files/nospof-haproxy roles/keepalived/files/check-haproxy roles/keepalived/files/nospof-vrrp-notify \
+	roles/pgbouncer/files/nospof-pgbouncer
 
 .PHONY: lint
 lint: .venv/complete  ## all linters

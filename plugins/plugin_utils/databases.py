@@ -87,7 +87,7 @@ def settled(report: Report, databases: Sequence[str], primary: str) -> bool:
     :param databases: all hosts with databases.
     """
     state = guard(report)
-    if not state or report.get("repmgrd_paused") or any(word != ACTIVE for word in report["units"].values()):
+    if not state or not primary or report.get("repmgrd_paused") or any(word != ACTIVE for word in report["units"].values()):
         return False
     if state["node"] == primary:
         others = set(databases) - {primary}
@@ -233,7 +233,8 @@ def rejoin_problems(topology: Mapping[str, Any], reports: Reports, host: str) ->
     """
     databases = topology["tiers"]["db"]
     if host not in databases:
-        return [f"rejoin_host: {host or 'it'} is no host of group db; name one of {', '.join(databases)}"]
+        problem = f"{host} is no host of group db" if host else "is not set"
+        return [f"rejoin_host: {problem}; name one of {', '.join(databases)}"]
     asked = answered(reports)
     if host not in asked:
         return [f"{host}: could not be asked; bring it back first"]

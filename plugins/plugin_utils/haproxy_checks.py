@@ -49,9 +49,10 @@ SERVER_DEFAULTS = {
     "check_tls": None,
     "cookie": None,
 }
-CHECK_DEFAULTS = {
+CHECK_DEFAULTS: dict[str, Any] = {
     "path": None,
     "host": None,
+    "drain_on_404": False,
     "port": None,
     "inter": "2s",
     "fastinter": None,

@@ -15,6 +15,8 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
     name_hosts,
     naturally,
 )
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import lag_problem
+from ansible_collections.nospof.stack.plugins.plugin_utils.pgbouncer import database_findings
 from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     LONGEST_PREFIX,
     VIP_EXAMPLE,
@@ -22,7 +24,7 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     VirtualIp,
     read,
 )
-from ansible_collections.nospof.stack.plugins.plugin_utils.variables import Variables, kind, plain
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import UNREADABLE, Variables, kind, plain
 
 REQUIRED_TIERS = ("lb", "app", "db")
 REDUNDANT_TIERS = ("lb", "waf", "app", "db")
@@ -50,6 +52,7 @@ def inventory_findings(
         findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
     findings += _check_names(variables, hosts)
+    findings += _check_databases(variables, hosts, topology["tiers"]["app"])
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 
@@ -163,6 +166,18 @@ def _check_groups(vips: Sequence[VirtualIp]) -> list[Finding]:
                 problem = f"its virtual IPs differ in {key}: {', '.join(naturally(values))}"
                 findings.append(Finding(f"virtual IP group {group}", problem, f"set {key} on one of them only"))
     return findings
+
+
+def _check_databases(variables: Variables, hosts: list[str], app: list[str]) -> list[Finding]:
+    findings = []
+    for host in hosts:
+        lag = variables.get(host, "ha_replica_max_lag")
+        problem = "" if lag is None else lag_problem(lag)
+        if problem:
+            findings.append(Finding("ha_replica_max_lag", problem, "set it to 10, for example", (host,)))
+    # The passwords are in there too, so one host's value is read and no error may quote it.
+    databases = variables.read(app[0], "ha_databases", secret=True) if app else None
+    return findings if databases is None or databases is UNREADABLE else findings + database_findings(databases)
 
 
 def _check_names(variables: Variables, hosts: list[str]) -> list[Finding]:
