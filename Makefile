@@ -26,7 +26,8 @@ down: .venv/complete  ## remove every trace of the lab
 # Python programs whose names don't tell.
 PROGRAMS := roles/haproxy/files/nospof-haproxy roles/keepalived/files/check-haproxy roles/keepalived/files/nospof-vrrp-notify \
 	roles/repmgr/files/nospof-repmgr-notify \
-	roles/waf/files/nospof-waf roles/waf/files/nospof-waf-log
+	roles/waf/files/nospof-waf roles/waf/files/nospof-waf-log \
+	roles/pgbouncer/files/nospof-pgbouncer
 
 .PHONY: lint
 lint: .venv/complete  ## all linters

@@ -21,8 +21,7 @@ options:
     required: true
   reports:
     description:
-      - By host, a dictionary with C(units) (unit to state), C(addresses) (of its interfaces) and C(database) (its role).
-      - A host that is missing is shown as unreachable.
+      - Results of M(nospof.stack.stack_host_info) by host. One that could not be asked is shown as unreachable.
     type: dict
     required: true
 """

@@ -9,7 +9,8 @@ module: stack_host_info
 short_description: What a host of the stack is doing right now
 version_added: 0.1.0
 description:
-  - Reports the state of systemd units, the addresses that the host holds, and what its PostgreSQL server is.
+  - Reports the state of systemd units, the addresses that the host holds, what its PostgreSQL server is, and what
+    dbguard says.
   - Changes nothing, so it runs in check mode too.
 author: The nospof authors
 options:
@@ -44,11 +45,54 @@ database:
   description: V(primary), V(standby), or an empty string where no server answers.
   type: str
   returned: always
+longest_transaction:
+  description: For how many seconds the oldest transaction of a client has been running; none where there is none.
+  type: float
+  returned: always
+repmgrd_paused:
+  description: Whether repmgrd was told not to fail over; none where that can't be told.
+  type: bool
+  returned: always
+guard:
+  description: dbguard's own state, as C(dbguard status) shows it; empty where it has said nothing for 5 seconds.
+  type: dict
+  returned: always
 """
 
 import json
+import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+
+GUARD_STATE = "/run/dbguard/state.json"
+GUARD_PATIENCE = 5  # seconds; it writes every second
+# dbguard and repmgrd keep connections of their own, which hold up nobody.
+SERVER_STATE = """
+select json_build_object(
+  'database', case when pg_is_in_recovery() then 'standby' else 'primary' end,
+  'longest_transaction', (select extract(epoch from max(clock_timestamp() - xact_start))::float from pg_stat_activity
+                          where backend_type = 'client backend' and pid <> pg_backend_pid() and datname <> 'repmgr'))
+"""
+REPMGRD_STATE = "select json_build_object('repmgrd_paused', repmgr.repmgrd_is_paused())"
+
+
+def ask_server(module: AnsibleModule, database: str, query: str) -> dict[str, object]:
+    """Return the JSON that a query gives, nothing where no server answers."""
+    command = ["runuser", "-u", "postgres", "--", "timeout", "5", "psql", "-XAtqd", database, "-c", query]
+    code, out, _ = module.run_command(command, cwd="/")
+    return dict(json.loads(out)) if code == 0 else {}
+
+
+def guard_state() -> dict[str, object]:
+    """Return what dbguard says, nothing when that is old: it does not tell how things are."""
+    try:
+        if time.time() - os.stat(GUARD_STATE).st_mtime > GUARD_PATIENCE:
+            return {}
+        with open(GUARD_STATE, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError):
+        return {}
 
 
 def main() -> None:
@@ -64,14 +108,13 @@ def main() -> None:
         states = dict(zip(units, out.split(), strict=False))
     _, out, _ = module.run_command(["ip", "-j", "addr", "show"], check_rc=True)
     addresses = [address["local"] for link in json.loads(out) for address in link.get("addr_info", [])]
-    query = "select case when pg_is_in_recovery() then 'standby' else 'primary' end"
-    database = ""
+    server: dict[str, object] = {"database": "", "longest_transaction": None, "repmgrd_paused": None}
     if module.get_bin_path("psql"):
-        code, out, _ = module.run_command(
-            ["runuser", "-u", "postgres", "--", "timeout", "5", "psql", "-XAtqc", query], cwd="/"
-        )
-        database = out.strip() if code == 0 else ""
-    module.exit_json(changed=False, units=states, addresses=addresses, database=database)
+        answer = ask_server(module, "postgres", SERVER_STATE)
+        server.update(answer)
+        if answer:
+            server.update(ask_server(module, "repmgr", REPMGRD_STATE))
+    module.exit_json(changed=False, units=states, addresses=addresses, guard=guard_state(), **server)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class Settings:
     app_ports: Sequence[int] = (8000,)
     app_capacity: int | None = None
     waf_failure_policy: str = "closed"
+    replica_max_lag: float = 10
     zone_preference: str = "balanced"
     tls_dir: str = "/etc/nospof/tls"
     internal_domain: str = "nospof.internal"
@@ -117,12 +118,21 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         raise StackError(f"settings: waf_failure_policy is {settings.waf_failure_policy}; use closed or open")
     if not settings.app_ports or isinstance(settings.app_ports, str | int):
         raise StackError(f"settings: app_ports is {settings.app_ports!r}; list a port for each instance, like [8000]")
+    problem = lag_problem(settings.replica_max_lag)
+    if problem:
+        raise StackError(f"settings: replica_max_lag {problem}; set it to 10, for example")
     if settings.app_health_path and not settings.app_health_path.startswith("/"):
         raise StackError(f"settings: app_health_path is {settings.app_health_path}; let it start with /")
     unknown = sorted(set(settings.shop) - (set(SERVICE_DEFAULTS) - {"name", "binds", "servers", "check", "mode"}))
     if unknown:
         raise StackError(f"settings: shop has the key {unknown[0]}, which is unknown or computed; leave it out")
     return settings
+
+
+def lag_problem(value: Any) -> str:
+    """Return what is wrong with the seconds that a standby which is read from may be behind; nothing when it is fine."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if number and 0 < value < float("inf") else f"is {value!r}, which is no number of seconds above 0"
 
 
 def services(topology: Topology, host: str, settings: Mapping[str, Any]) -> list[Service]:
@@ -270,13 +280,19 @@ class _Site:
             "mode": "tcp",
             "binds": [{"address": LOCALHOST, "port": port}],
             "balance": "leastconn",
-            "check": {**DATABASE_CHECK, "path": f"/{role}"},
+            "check": {**DATABASE_CHECK, **self._database_check(role)},
             "shutdown_on_down": True,
             # A connection may rest as long as PgBouncer or a report wants; dead peers are found by keepalives.
             "timeouts": {"client": "24h", "server": "24h", "tcp_user": "3s"},
             "servers": self._prefer_own_zone(servers) if role == "replica" else servers,
             "fallback": "db_primary" if role == "replica" else None,
         }
+
+    def _database_check(self, role: str) -> dict[str, Any]:
+        if role == "primary":
+            return {"path": "/primary"}
+        # A standby that becomes the primary answers 404: who reads there may finish, and nobody new comes.
+        return {"path": f"/replica?max_lag={self.settings.replica_max_lag:.15g}", "drain_on_404": True}
 
     def _servers(self, tier: str, port: int) -> list[dict[str, Any]]:
         hosts = self.topology["tiers"][tier]

@@ -19,6 +19,8 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
     name_hosts,
     naturally,
 )
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import lag_problem
+from ansible_collections.nospof.stack.plugins.plugin_utils.pgbouncer import database_findings
 from ansible_collections.nospof.stack.plugins.plugin_utils.postgresql import setting_problems
 from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     LONGEST_PREFIX,
@@ -27,7 +29,7 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
     VirtualIp,
     read,
 )
-from ansible_collections.nospof.stack.plugins.plugin_utils.variables import Variables, kind, plain
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import UNREADABLE, Variables, kind, plain
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf import INPUTS as WAF_INPUTS
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf import findings as waf_findings
 
@@ -59,9 +61,10 @@ def inventory_findings(
         problem = "is not set or empty, so no address outlives the loss of an lb host"
         findings.append(Finding("ha_virtual_ips", problem, VIP_EXAMPLE))
     findings += check_tiers(topology) + check_addresses(topology) + check_virtual_ips(topology)
-    findings += _check_names(variables, hosts) + _check_databases(variables, topology)
+    findings += _check_names(variables, hosts) + _check_database_settings(variables, topology)
     findings += _check_waf(variables, hosts, topology["tiers"]["waf"], today or dt.datetime.now(dt.UTC).date())
     findings += check_application(variables, topology["tiers"]["app"])
+    findings += _check_databases(variables, hosts, topology["tiers"]["app"])
     findings += check_arguments(variables, hosts, specs)
     return lines(variables.findings + findings, topology["tiers"])
 
@@ -177,7 +180,7 @@ def _check_groups(vips: Sequence[VirtualIp]) -> list[Finding]:
     return findings
 
 
-def _check_databases(variables: Variables, topology: Topology) -> list[Finding]:
+def _check_database_settings(variables: Variables, topology: Topology) -> list[Finding]:
     """Find settings that the databases can't live with."""
     findings = []
     for host in [*topology["tiers"]["db"], *topology["tiers"]["witness"]]:
@@ -190,6 +193,19 @@ def _check_databases(variables: Variables, topology: Topology) -> list[Finding]:
                 for name, problem, mend in setting_problems(given, str(durability))
             ]
     return findings
+
+
+def _check_databases(variables: Variables, hosts: list[str], app: list[str]) -> list[Finding]:
+    """Find databases that the applications could not reach as they are described."""
+    findings = []
+    for host in hosts:
+        lag = variables.get(host, "ha_replica_max_lag")
+        problem = "" if lag is None else lag_problem(lag)
+        if problem:
+            findings.append(Finding("ha_replica_max_lag", problem, "set it to 10, for example", (host,)))
+    # The passwords are in there too, so one host's value is read and no error may quote it.
+    databases = variables.read(app[0], "ha_databases", secret=True) if app else None
+    return findings if databases is None or databases is UNREADABLE else findings + database_findings(databases)
 
 
 def _check_names(variables: Variables, hosts: list[str]) -> list[Finding]:

@@ -162,7 +162,8 @@ def test_app_reaches_the_databases():
     services = run(STACK, "app1")
     primary, replica = services["db_primary"], services["db_replica"]
     assert routes(primary) == routes(replica) == [("db1", 5432), ("db2", 5432)]
-    assert [service["check"]["path"] for service in (primary, replica)] == ["/primary", "/replica"]
+    assert [service["check"]["path"] for service in (primary, replica)] == ["/primary", "/replica?max_lag=10"]
+    assert [service["check"]["drain_on_404"] for service in (primary, replica)] == [False, True]
     assert {service["check"]["port"] for service in (primary, replica)} == {8008}
     assert [service["binds"][0]["port"] for service in (primary, replica)] == [5432, 5433]
     assert replica["fallback"] == "db_primary"

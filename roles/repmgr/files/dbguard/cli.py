@@ -60,6 +60,8 @@ def plan(config: Config) -> list[str]:
             sys.exit("rejoin: this node is the primary")
         if state["voters"].get(leader, {}).get("role") != "primary":
             sys.exit("rejoin: no primary is known that it could follow")
+        if state["streaming"]:
+            return [f"nothing: it streams from {leader} already"]
         return Postgres(config).rejoin_plan(next(peer["address"] for peer in config.peers if peer["name"] == leader))
     except (OSError, psycopg.Error, subprocess.CalledProcessError) as error:
         sys.exit(f"rejoin: {' '.join(str(error).split())}")
