@@ -26,6 +26,41 @@ ZONES = {"lb1": "a", "lb2": "b", "app1": "a", "app2": "b", "db1": "a", "db2": "b
 
 
 @pytest.fixture(scope="session")
+def database_tier() -> Callable[[], tuple[dict[str, Any], dict[str, dict[str, Any]]]]:
+    """Return a function that makes a topology of databases alone, and what sound hosts say of themselves."""
+
+    def make() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        hosts = {"db1": "a", "db2": "b", "witness1": "c", "app1": "a"}
+        topology = {
+            "hosts": {
+                name: {"zone": zone, "address": f"10.0.0.{number}"} for number, (name, zone) in enumerate(hosts.items())
+            },
+            "tiers": {"lb": [], "db": ["db1", "db2"], "witness": ["witness1"]},
+            "virtual_ips": [],
+        }
+
+        def report(node: str, role: str, **more: Any) -> dict[str, Any]:
+            state = {
+                "node": node, "kind": "witness" if node == "witness1" else "db", "role": role, "timeline": 3,
+                "lag": None, "streaming": False, "writable": False, "leader": "db1", "standbys": [], "note": "",
+                "paused": False, "record": {"term": 4, "number": 7, "primary": "db1", "members": ["db1", "db2"]},
+            }  # fmt: skip
+            return {
+                "units": {"dbguard.service": "active", "repmgrd.service": "active"},
+                "addresses": [], "database": role, "longest_transaction": None, "repmgrd_paused": False,
+                "guard": state | more,
+            }  # fmt: skip
+
+        return topology, {
+            "db1": report("db1", "primary", writable=True, standbys=["db2"]),
+            "db2": report("db2", "standby", streaming=True, lag=0.2),
+            "witness1": report("witness1", "primary"),
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def sound() -> Callable[[], Inventory]:
     """Return a function that makes hostvars and groups without any problem."""
 

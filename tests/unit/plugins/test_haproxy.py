@@ -174,6 +174,11 @@ def test_app_reaches_the_databases():
             assert server["check_tls"]["verify_name"] == f"{server['name']}.nospof.internal"
 
 
+@pytest.mark.parametrize(("lag", "path"), [(2.5, "/replica?max_lag=2.5"), (3600, "/replica?max_lag=3600")])
+def test_standbys_are_read_from_within_the_lag_limit(lag, path):
+    assert run(STACK, "app1", replica_max_lag=lag)["db_replica"]["check"]["path"] == path
+
+
 @pytest.mark.parametrize(("host", "names"), [("db1", []), ("witness1", [])])
 def test_other_tiers_need_no_haproxy(host, names):
     assert list(run(STACK, host)) == names
@@ -251,6 +256,11 @@ def test_the_input_is_left_alone():
             SETTINGS | {"app_prot": 1},
             "settings: unknown key app_prot; known are public_names, public_certificates",
         ),
+        (
+            SETTINGS | {"replica_max_lag": 0},
+            "replica_max_lag is 0, which is no number of seconds above 0; set it to 10",
+        ),
+        (SETTINGS | {"replica_max_lag": "5"}, "replica_max_lag is '5', which is no number"),
         (SETTINGS | {"shop": {"servers": []}}, "settings: shop has the key servers, which is unknown or computed"),
         (SETTINGS | {"shop": {"cach": {}}}, "settings: shop has the key cach, which is unknown or computed"),
         (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),

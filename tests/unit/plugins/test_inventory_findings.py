@@ -447,3 +447,19 @@ def test_real_secrets(sound, value):
 def test_wrong_specs(sound, specs):
     with pytest.raises(AnsibleFilterError, match="specs: expected a mapping of role names to their options"):
         findings(sound(), specs)
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"ha_replica_max_lag": -1}, "ha_replica_max_lag on every host: is -1, which is no number of seconds above 0"),
+        ({"ha_databases": {"shop": {}}}, "ha_databases: is a mapping, not a list"),
+        (
+            {"ha_databases": [{"name": "shop"}, {"name": "shop_ro"}]},
+            "ha_databases: shop_ro is also the name by which shop is read from standbys",
+        ),
+    ],
+)
+def test_databases_that_can_t_be_read_from_standbys(sound, variables, line):
+    (found,) = findings(set_all(sound(), **variables))
+    assert found.startswith(line)

@@ -1,0 +1,162 @@
+"""The program that holds PgBouncer's clients; PgBouncer and the servers are played."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "pgbouncer" / "files" / "nospof-pgbouncer"
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "pools.ini").write_text(
+        f"; a comment\nauth_file = {tmp_path}/userlist.txt\nserver_tls_ca_file = /ca.crt\n\n[databases]\n"
+        "shop = host=db.test port=5432 dbname=shop\nshop_ro = host=db.test port=5433 dbname=shop pool_size=10\n"
+    )
+    (tmp_path / "pgbouncer.ini").write_text(
+        f"[pgbouncer]\nlisten_port = 6432\nunix_socket_dir = /run/postgresql\n\n%include {tmp_path}/pools.ini\n"
+    )
+    (tmp_path / "userlist.txt").write_text('"other" "o"\n"shop" "a ""quoted"" word"\n')
+    return tmp_path / "pgbouncer.ini"
+
+
+class World:
+    """PgBouncer and the servers behind it."""
+
+    def __init__(self, module) -> None:
+        self.module = module
+        self.said: list[str] = []
+        self.busy = False  # with a transaction that does not end
+        self.servers = iter(())  # what is reached, look by look; the last one stays
+        self.last = None
+
+    def console(self, _config, command, _seconds=2):
+        self.said.append(command)
+        if command == "PAUSE" and self.busy:
+            raise TimeoutError("PAUSE: no answer within 1 s")
+        if command == "RESUME" and self.said.count("PAUSE") < self.said.count("RESUME"):
+            raise psycopg.OperationalError("ERROR: pooler is not paused/suspended")
+        return []
+
+    def written_to(self, target):
+        if target.user == "other":
+            raise psycopg.OperationalError("no pg_hba.conf entry")
+        self.last = next(self.servers, self.last)
+        if isinstance(self.last, Exception):
+            raise self.last
+        return self.last
+
+
+@pytest.fixture
+def world(monkeypatch, config, tmp_path):
+    spec = spec_from_loader("nospof_pgbouncer", SourceFileLoader("nospof_pgbouncer", str(PROGRAM)))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = World(module)
+    monkeypatch.setattr(module, "CONFIG", config)
+    monkeypatch.setattr(module, "OUTCOME", tmp_path / "pause.json")
+    monkeypatch.setattr(module, "INTERVAL", 0.01)
+    monkeypatch.setattr(module, "console", made.console)
+    monkeypatch.setattr(module, "written_to", made.written_to)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    yield made
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def servers(world):
+    return [world.module.Server("10.0.0.41", "monday"), world.module.Server("10.0.0.42", "monday")]
+
+
+def pause(world, hold=5.0):
+    """Run the pause and return its exit code and what it told."""
+    with pytest.raises(SystemExit) as ended:
+        world.module.pause(world.module.Config(world.module.CONFIG), 1, hold)
+    told = json.loads(world.module.OUTCOME.read_text())
+    assert told.pop("seconds") < hold + 2
+    return ended.value.code, told
+
+
+def test_the_configuration_is_read_with_what_it_includes(world):
+    read = world.module.Config(world.module.CONFIG)
+    assert read.settings["listen_port"] == "6432"
+    targets = read.targets()
+    assert [(target.database["port"], target.user) for target in targets] == [
+        ("5432", "other"), ("5432", "shop"), ("5433", "other"), ("5433", "shop"),
+    ]  # fmt: skip
+    assert (targets[1].password, targets[1].ca) == ('a "quoted" word', "/ca.crt")
+
+
+def test_clients_go_on_when_another_server_takes_writes(world, servers):
+    old, new = servers
+    world.servers = iter([old, old, psycopg.OperationalError("refused"), None, new])
+    assert pause(world) == (0, {"outcome": "moved", "from": "10.0.0.41", "to": "10.0.0.42"})
+    assert world.said == ["PAUSE", "RESUME"]
+
+
+def test_the_old_server_counts_as_another_once_it_was_restarted(world, servers):
+    world.servers = iter([servers[0], servers[0], servers[0]._replace(started="tuesday")])
+    assert pause(world)[1]["outcome"] == "moved"
+
+
+def test_clients_go_on_after_a_while_whatever_happened(world, servers):
+    world.servers = iter(servers[:1])
+    code, told = pause(world, hold=0.2)
+    assert (code, told["outcome"]) == (1, "no other server took writes in time")
+    assert world.said == ["PAUSE", "RESUME"]
+
+
+def test_a_transaction_that_does_not_end_prevents_the_pause(world, servers):
+    world.busy = True
+    world.servers = iter(servers[:1])
+    code, told = pause(world)
+    assert (code, told["outcome"]) == (1, "not paused: PAUSE: no answer within 1 s")
+    assert world.said == ["PAUSE", "RESUME"]
+
+
+def test_clients_go_on_when_the_program_is_stopped(world, servers):
+    world.servers = iter(servers[:1])
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert pause(world)[0] == 0
+    assert world.said == ["PAUSE", "RESUME"]
+
+
+def test_nothing_is_paused_while_nothing_can_be_written(world):
+    world.servers = iter([None])
+    with pytest.raises(SystemExit, match=r"no pg_hba\.conf entry; the server that was reached takes none"):
+        world.module.pause(world.module.Config(world.module.CONFIG), 1, 5)
+    assert world.said == []
+
+
+def test_systemd_is_told_once_the_pools_are_paused(world, servers, monkeypatch, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(tmp_path / "notify"))
+        link.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        world.servers = iter([servers[0], servers[1]])
+        pause(world)
+        assert link.recv(100) == b"READY=1"
+
+
+def test_to_resume_what_is_not_paused_is_no_error(world):
+    world.module.resume(world.module.Config(world.module.CONFIG))
+    assert world.said == ["RESUME"]
+
+
+def test_the_end_of_a_pause_can_be_waited_for(world, capsys):
+    with pytest.raises(SystemExit, match="has not ended within 0"):
+        world.module.wait(0.05)
+    world.module.OUTCOME.write_text('{"outcome": "moved"}\n')
+    world.module.wait(5)
+    assert capsys.readouterr().out == '{"outcome": "moved"}\n'
