@@ -115,6 +115,8 @@ def request_waf(address: dict[str, str], mark: str) -> Request:
             "--cacert",
             f"{TLS}/ca.crt",
         ]
+        if not any(argument.startswith("Host:") for argument in arguments):
+            command += ["-H", "Host: shop.nospof.test"]
         command += [*proof, "-H", f"X-Request-ID: {mark}", *arguments, f"https://{address[waf]}:8443{path}"]
         body, _, status = run(host, shlex.join(command)).rpartition("\n")
         return int(status), body
