@@ -209,7 +209,7 @@ def shop(hosts: dict[str, Host], address: dict[str, str], requests: list[dict[st
             "-F",
             lab.STATE / "ssh_config",
             "lb1",
-            f"/usr/local/bin/shopper.py https://{address['waf1']}:8443 {TLS}",
+            f"python3 /usr/local/bin/shopper.py https://{address['waf1']}:8443 {TLS}",
         ],
         input=json.dumps(requests),
         capture_output=True,
