@@ -115,6 +115,8 @@ def request_waf(address: dict[str, str], mark: str) -> Request:
             "--cacert",
             f"{TLS}/ca.crt",
         ]
+        if not any(argument.startswith("Host:") for argument in arguments):
+            command += ["-H", "Host: shop.nospof.test"]
         command += [*proof, "-H", f"X-Request-ID: {mark}", *arguments, f"https://{address[waf]}:8443{path}"]
         body, _, status = run(host, shlex.join(command)).rpartition("\n")
         return int(status), body
@@ -207,7 +209,7 @@ def shop(hosts: dict[str, Host], address: dict[str, str], requests: list[dict[st
             "-F",
             lab.STATE / "ssh_config",
             "lb1",
-            f"/usr/local/bin/shopper.py https://{address['waf1']}:8443 {TLS}",
+            f"python3 /usr/local/bin/shopper.py https://{address['waf1']}:8443 {TLS}",
         ],
         input=json.dumps(requests),
         capture_output=True,
