@@ -14,7 +14,7 @@ import lab
 CONVERGE = str(lab.ROOT / "molecule/repmgr/converge.yml")
 LIMIT = ("--limit", "db1,db2,witness1,localhost")
 # With one more database and one more witness.
-MORE = ("-i", str(lab.ROOT / "molecule/repmgr/more.yml"), "--limit", "db1,db2,witness1,app1,app2,localhost")
+MORE = ("-i", str(lab.ROOT / "molecule/repmgr/inventory/more.yml"), "--limit", "db1,db2,witness1,app1,app2,localhost")
 
 
 def converge(*arguments, **variables):
