@@ -12,7 +12,7 @@ import lab
 CONVERGE = str(lab.ROOT / "molecule/repmgr/converge.yml")
 ONLY = ("--limit", "db1,db2,witness1,localhost")
 # With one more database and one more witness.
-MORE = ("-i", str(lab.ROOT / "molecule/repmgr/more.yml"), "--limit", "db1,db2,witness1,app1,app2,localhost")
+MORE = ("-i", str(lab.ROOT / "molecule/repmgr/inventory/more.yml"), "--limit", "db1,db2,witness1,app1,app2,localhost")
 
 
 def converge(*arguments, **variables):
@@ -28,7 +28,6 @@ def test_events_reach_the_journal_and_the_hooks(hosts, cluster, pair):
     hosts[standby].check_output("echo %s >%s && chmod 755 %s", script, hook, hook)
     try:
         hosts[primary].check_output("runuser -u postgres -- dbguard hand-over")
-        hosts[standby].check_output("runuser -u postgres -- dbguard promote")
         lab.eventually(
             lambda: f"{standby} standby_promote 1 " in hosts[standby].check_output("cat /tmp/events"),
             "the hook was called",
