@@ -173,7 +173,7 @@ def test_all_nodes_are_registered(hosts):
     ("node", "path", "status"),
     [
         ("db1", "/primary", 200),
-        ("db1", "/replica?max_lag=10", 503),
+        ("db1", "/replica?max_lag=10", 404),  # those who read here may finish
         ("db2", "/primary", 503),
         ("db2", "/replica?max_lag=10", 200),
         ("witness1", "/primary", 503),
@@ -321,11 +321,35 @@ def test_losing_the_witness_changes_nothing(hosts, address, pair, power_off, pow
 def test_a_hand_over_takes_a_moment_and_loses_nothing(hosts, client, pair):
     primary, standby = pair
     running = client()
-    hosts[primary].check_output("runuser -u postgres -- dbguard hand-over")
-    hosts[standby].check_output("runuser -u postgres -- dbguard promote")
+    refused = hosts[primary].run("runuser -u postgres -- dbguard hand-over witness1")
+    assert refused.rc == 1
+    assert f"only {standby}" in refused.stderr
+    hosts[primary].check_output(f"runuser -u postgres -- dbguard hand-over {standby}")
     lab.eventually(lambda: whole(hosts), "the old primary streams")
     assert primary_of(roles(hosts)) == standby
     print("handed over:", running.stop())
+
+
+def test_hand_overs_can_follow_each_other_at_once(hosts, pair):
+    primary, standby = pair
+    for one, other in ((primary, standby), (standby, primary)):
+        hosts[one].check_output(f"runuser -u postgres -- dbguard hand-over {other}")
+        assert primary_of(roles(hosts)) == other
+        lab.eventually(lambda: whole(hosts), "the old primary streams")
+
+
+def test_a_standby_is_brought_back_on_request(hosts, pair):
+    primary, standby = pair
+    dry_run = "runuser -u postgres -- dbguard rejoin --dry-run"
+    assert "this node is the primary" in hosts[primary].run(dry_run).stderr
+    assert "this node is the primary" in hosts[primary].run("runuser -u postgres -- dbguard rejoin").stderr
+    assert f"it streams from {primary} already" in hosts[standby].check_output(dry_run)
+    hosts[standby].check_output("touch /run/dbguard/pause && systemctl stop 'postgresql@*'")
+    lab.eventually(lambda: state(hosts[standby])["role"] == "stopped", "the standby is stopped")
+    assert "repmgr node rejoin" in hosts[standby].check_output(dry_run)
+    assert "tells to leave the server alone" in hosts[standby].run("runuser -u postgres -- dbguard rejoin").stderr
+    hosts[standby].check_output("rm /run/dbguard/pause && runuser -u postgres -- dbguard rejoin")
+    lab.eventually(lambda: whole(hosts), "it streams again")
 
 
 def test_a_restart_of_dbguard_interrupts_nothing(hosts, pair):

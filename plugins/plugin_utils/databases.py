@@ -87,7 +87,12 @@ def settled(report: Report, databases: Sequence[str], primary: str) -> bool:
     :param databases: all hosts with databases.
     """
     state = guard(report)
-    if not state or not primary or report.get("repmgrd_paused") or any(word != ACTIVE for word in report["units"].values()):
+    if (
+        not state
+        or not primary
+        or report.get("repmgrd_paused")
+        or any(word != ACTIVE for word in report["units"].values())
+    ):
         return False
     if state["node"] == primary:
         others = set(databases) - {primary}
@@ -95,7 +100,9 @@ def settled(report: Report, databases: Sequence[str], primary: str) -> bool:
         return bool(state["writable"]) and held == set(databases) and others <= set(state["standbys"])
     if state["leader"] != primary:
         return False
-    return state["kind"] == "witness" or (state["role"] == "standby" and bool(state["streaming"]))
+    return state["kind"] == "witness" or (
+        state["role"] == "standby" and bool(state["streaming"]) and state["lag"] is not None
+    )
 
 
 # The planned switchover -------------------------------------------------------------------------------------------
