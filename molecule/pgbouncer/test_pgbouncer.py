@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Iterator
@@ -88,6 +89,47 @@ def plaintext(app: Host, db: Host) -> Iterator[None]:
     server(db, "SELECT pg_reload_conf()")
 
 
+def paused(app: Host) -> bool:
+    """Tell whether the unit that pauses PgBouncer says that it does."""
+    return app.run("systemctl is-active nospof-pgbouncer-pause").stdout.strip() == "active"
+
+
+def outcome(app: Host) -> dict[str, object]:
+    """Wait until the pause is over and return how it ended."""
+    told: dict[str, object] = json.loads(run(app, "/usr/local/sbin/nospof-pgbouncer wait 30"))
+    return told
+
+
+def start_query(app: Host, sql: str) -> None:
+    """Send a query through PgBouncer in the background; what it prints is in /run/waiting."""
+    command = shlex.join(["timeout", "30", *psql(sql)]).replace("timeout 10 ", "")  # a pause may last longer than that
+    run(app, f"nohup {command} </dev/null >/run/waiting 2>&1 &")
+
+
+def answer(app: Host) -> str:
+    return run(app, "cat /run/waiting")
+
+
+@pytest.fixture
+def pause(app: Host) -> Iterator[None]:
+    """Pause PgBouncer for one test."""
+    assert query(app, "SELECT 1").rc == 0
+    run(app, "systemctl start nospof-pgbouncer-pause")
+    assert paused(app)
+    yield
+    app.run("systemctl stop nospof-pgbouncer-pause")
+    assert query(app, "SELECT 1").rc == 0, "no test leaves a paused pool behind"
+
+
+@pytest.fixture
+def read_port(db: Host) -> Iterator[None]:
+    """Have the server's host answer on the port to read from, as the application server's HAProxy does elsewhere."""
+    proxy = "/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:5432"
+    run(db, f"systemd-run --unit=read-port --socket-property=ListenStream=5433 {proxy}")
+    yield
+    run(db, "systemctl stop read-port.socket read-port.service")
+
+
 def test_runs_on_both_hosts(hosts: dict[str, Host]) -> None:
     assert sorted(hosts) == ["app1", "db1"]
 
@@ -149,6 +191,65 @@ def test_a_waiting_query_outlives_a_restart_of_the_server(app: Host, db: Host) -
     while run(app, "cat /run/waiting") != "42":
         assert time.monotonic() - began < 2, run(app, "cat /run/waiting")
     assert query(app, "SELECT 1").rc == 0
+
+
+@pytest.mark.usefixtures("read_port")
+def test_a_database_can_be_read_through_a_pool_of_its_own(app: Host) -> None:
+    done = query(app, "SELECT current_database()", database="shop_ro")
+    assert (done.rc, done.stdout.strip()) == (0, "shop"), done.stderr
+    columns = "psql -h /run/postgresql -p 6432 -U pgbouncer -XAt -F ' ' -c 'SHOW DATABASES' pgbouncer"
+    rows = run(app, f"cd / && runuser -u postgres -- {columns}").splitlines()
+    (row,) = [line.split() for line in rows if line.startswith("shop_ro ")]
+    assert row[:4] == ["shop_ro", "db.nospof.internal", "5433", "shop"]
+
+
+def test_it_is_said_which_server_is_written_to(app: Host, address: dict[str, str]) -> None:
+    assert run(app, "/usr/local/sbin/nospof-pgbouncer check") == address["db1"]
+
+
+@pytest.mark.usefixtures("pid", "pause")
+def test_clients_wait_in_a_pause_and_go_on_as_soon_as_another_server_takes_writes(app: Host, db: Host) -> None:
+    start_query(app, "SELECT 42")
+    run(db, "systemctl restart postgresql")  # it counts as another one
+    told = outcome(app)
+    assert told["outcome"] == "moved", told
+    lab.eventually(lambda: answer(app) == "42", "the query was answered", 10)
+    lab.eventually(lambda: not paused(app), "the unit has ended", 10)
+
+
+@pytest.mark.usefixtures("pid", "pause")
+def test_a_pause_ends_by_itself_when_nothing_follows(app: Host) -> None:
+    start_query(app, "SELECT 43")
+    told = outcome(app)
+    assert told["outcome"] == "no other server took writes in time", told
+    lab.eventually(lambda: answer(app) == "43", "the query was answered before it gave up", 10)
+
+
+@pytest.mark.usefixtures("pid", "pause")
+def test_a_pause_ends_when_its_program_is_killed(app: Host) -> None:
+    start_query(app, "SELECT 44")
+    run(app, "systemctl kill --kill-whom=main --signal=KILL nospof-pgbouncer-pause")
+    lab.eventually(lambda: answer(app) == "44", "the query was answered", 8)
+
+
+@pytest.mark.usefixtures("pid", "pause")
+def test_a_pause_ends_when_it_is_stopped(app: Host) -> None:
+    start_query(app, "SELECT 45")
+    run(app, "systemctl stop nospof-pgbouncer-pause")
+    lab.eventually(lambda: answer(app) == "45", "the query was answered", 8)
+    assert outcome(app)["outcome"] == "stopped"
+
+
+@pytest.mark.usefixtures("pid")
+def test_a_long_transaction_prevents_a_pause_and_nobody_notices(app: Host, db: Host) -> None:
+    start_query(app, "SELECT 46 FROM pg_sleep(8)")
+    running = "select count(*) from pg_stat_activity where usename = 'shop' and wait_event = 'PgSleep'"
+    lab.eventually(
+        lambda: run(db, f'cd / && runuser -u postgres -- psql -XAtqc "{running}"') == "1", "the transaction runs", 10
+    )
+    assert app.run("systemctl start nospof-pgbouncer-pause").rc != 0
+    assert query(app, "SELECT 1").rc == 0
+    lab.eventually(lambda: answer(app) == "46", "the transaction came to its end", 15)
 
 
 @pytest.mark.usefixtures("pid")

@@ -86,7 +86,7 @@ def test_all_nodes_are_registered(cluster):
     ("node", "path", "status"),
     [
         ("db1", "/primary", 200),
-        ("db1", "/replica?max_lag=10", 503),
+        ("db1", "/replica?max_lag=10", 404),  # those who read here may finish
         ("db2", "/primary", 503),
         ("db2", "/replica?max_lag=10", 200),
         ("witness1", "/primary", 503),
@@ -249,11 +249,36 @@ def test_losing_the_witness_changes_nothing(cluster, address, pair):
 def test_a_hand_over_takes_a_moment_and_loses_nothing(cluster, pair):
     primary, standby = pair
     with load(cluster, limit=LIMIT) as run:
-        dbguard(cluster, primary, "hand-over")
-        dbguard(cluster, standby, "promote")
+        with pytest.raises(RuntimeError, match=f"only {standby}"):
+            dbguard(cluster, primary, "hand-over witness1")
+        dbguard(cluster, primary, f"hand-over {standby}")
         report = finish(cluster, run, "handed over")
     assert max(report.claims(primary)) < min(report.claims(standby))
     assert primary_of(roles(cluster)) == standby
+
+
+def test_hand_overs_can_follow_each_other_at_once(cluster, pair):
+    primary, standby = pair
+    for one, other in ((primary, standby), (standby, primary)):
+        dbguard(cluster, one, f"hand-over {other}")
+        assert cluster.state(other)["writable"]
+        lab.eventually(cluster.whole, "the old primary streams")
+
+
+def test_a_standby_is_brought_back_on_request(cluster, pair):
+    primary, standby = pair
+    for command in ("rejoin", "rejoin --dry-run"):
+        with pytest.raises(RuntimeError, match="this node is the primary"):
+            dbguard(cluster, primary, command)
+    assert f"it streams from {primary} already" in dbguard(cluster, standby, "rejoin --dry-run")
+    cluster.run(standby, "touch /run/dbguard/pause && systemctl stop 'postgresql@*'")
+    lab.eventually(lambda: cluster.state(standby)["role"] == "stopped", "the standby is stopped")
+    assert "repmgr node rejoin" in dbguard(cluster, standby, "rejoin --dry-run")
+    with pytest.raises(RuntimeError, match="tells to leave the server alone"):
+        dbguard(cluster, standby, "rejoin")
+    cluster.run(standby, "rm /run/dbguard/pause")
+    dbguard(cluster, standby, "rejoin")
+    lab.eventually(cluster.whole, "it streams again")
 
 
 def test_a_restart_of_dbguard_interrupts_nothing(cluster, pair):

@@ -100,7 +100,9 @@ def settled(report: Report, databases: Sequence[str], primary: str) -> bool:
         return bool(state["writable"]) and held == set(databases) and others <= set(state["standbys"])
     if state["leader"] != primary:
         return False
-    return state["kind"] == "witness" or (state["role"] == "standby" and bool(state["streaming"]))
+    return state["kind"] == "witness" or (
+        state["role"] == "standby" and bool(state["streaming"]) and state["lag"] is not None
+    )
 
 
 # The planned switchover -------------------------------------------------------------------------------------------

@@ -154,6 +154,21 @@ def test_to_resume_what_is_not_paused_is_no_error(world):
     assert world.said == ["RESUME"]
 
 
+def test_reads_go_to_a_standby_as_soon_as_one_is_reached(world, servers):
+    world.servers = iter([servers[0], psycopg.OperationalError("refused"), None])
+    world.module.reconnect(world.module.Config(world.module.CONFIG), "shop_ro")
+    assert world.said == ['RECONNECT "shop_ro"']
+
+
+@pytest.mark.parametrize("name", ["shop_ro", "nonsense"])
+def test_reads_stay_where_they_are_when_no_standby_is_reached(world, servers, monkeypatch, name):
+    monkeypatch.setattr(world.module, "RETURN", 0.1)
+    world.servers = iter(servers[:1])
+    with pytest.raises(SystemExit, match=f"{name} leads to no standby"):
+        world.module.reconnect(world.module.Config(world.module.CONFIG), name)
+    assert world.said == []
+
+
 def test_the_end_of_a_pause_can_be_waited_for(world, capsys):
     with pytest.raises(SystemExit, match="has not ended within 0"):
         world.module.wait(0.05)

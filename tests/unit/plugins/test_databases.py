@@ -161,6 +161,7 @@ def test_a_tier_is_settled_when_everybody_is_in_place(tier):
         ("db1", {"record": {"members": ["db1"]}}),
         ("db1", {"record": None}),
         ("db2", {"streaming": False}),
+        ("db2", {"lag": None}),
         ("db2", {"role": "stopped"}),
         ("witness1", {"leader": ""}),
     ],
