@@ -64,7 +64,7 @@ def converge(*arguments: str, tags: str = "waf", limit: str = "waf1,waf2", **var
     extra = ["-e", json.dumps(variables)] if variables else []
     done = lab.ansible(CONVERGE, f"--limit={limit}", f"--tags={tags}", *extra, *arguments)
     if done.returncode:
-        raise RuntimeError(done.stdout + done.stderr)
+        raise RuntimeError(" ".join(f"{done.stdout} {done.stderr}".split()))  # Ansible breaks long lines
     return done.stdout
 
 
@@ -559,10 +559,11 @@ def test_a_renewed_certificate_is_loaded_without_a_restart(
 
 def test_an_interrupted_run_is_made_good(hosts: dict[str, Host], request_waf: Request) -> None:
     """nginx was taken out of rotation and has other rules than those on the disk, as when a run is killed."""
-    rules = '$(awk \'/modsecurity_rules_file/ { gsub(";", ""); print $2 }\' /etc/nginx/nginx.conf)'
-    engine = f"sed -i 's/^SecRuleEngine .*/SecRuleEngine {{}}/' {rules}"
-    run(hosts["waf1"], f"{engine.format('DetectionOnly')} && systemctl restart nginx")
-    run(hosts["waf1"], f"{engine.format('On')} && cd /run/nospof_waf && touch drain rolling unfinished")
+    waf = hosts["waf1"]
+    rules = run(waf, "awk '/modsecurity_rules_file/ { print $2 }' /etc/nginx/nginx.conf").strip(" ;\n")
+    run(waf, f"sed -i 's/^SecRuleEngine .*/SecRuleEngine DetectionOnly/' {rules} && systemctl restart nginx")
+    run(waf, f"sed -i 's/^SecRuleEngine .*/SecRuleEngine On/' {rules}")
+    run(waf, "cd /run/nospof_waf && touch drain rolling unfinished")
     assert request_waf(hosts["lb1"], ATTACK)[0] == 200
     converge()
     assert request_waf(hosts["lb1"], ATTACK)[0] == 403
