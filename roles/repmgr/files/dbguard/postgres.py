@@ -275,11 +275,11 @@ class Postgres:
             return ""
 
     def _identifier_of(self, address: str) -> str:
-        """Return the system identifier of the primary at this address, asked as a standby asks."""
-        conninfo = f"{self._conninfo(address)} replication=true"
-        with psycopg.connect(conninfo, autocommit=True, application_name="dbguard") as connection:
-            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
-            return str(row[0]) if row else ""
+        """Return the system identifier of the primary at this address."""
+        # Not by IDENTIFY_SYSTEM: a replication connection has no encoding, so psycopg would return bytes.
+        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
+            return row[0] if row else ""
 
     def clone(self, address: str) -> None:
         """Copy the primary at this address, then put the copy in the place of the data directory."""
