@@ -106,7 +106,9 @@ def test_a_standby_that_keeps_up_is_behind_by_one_look_at_most():
 
 
 def test_the_first_write_after_a_rest_makes_no_lag():
-    assert looks((0, True, 100, 100), (1, True, 100, 100), (9000, True, 100, 100), (9000.25, True, 101, 100))[-1] == 0.25
+    assert (
+        looks((0, True, 100, 100), (1, True, 100, 100), (9000, True, 100, 100), (9000.25, True, 101, 100))[-1] == 0.25
+    )
 
 
 def test_a_standby_whose_replay_is_held_up_falls_behind():
