@@ -333,13 +333,11 @@ class Postgres:
         )
 
     def _identifier_of(self, address: str) -> str:
-        """Return the system identifier of the primary at this address, asked as a standby asks."""
-        conninfo = f"{self._conninfo(address)} replication=true"
-        with psycopg.connect(conninfo, autocommit=True, application_name="dbguard") as connection:
-            row = connection.execute("IDENTIFY_SYSTEM").fetchone()
-            found = row[0] if row else ""
-            # Without a database the server names no encoding, so a text comes as it is on the wire.
-            return found.decode() if isinstance(found, bytes) else str(found)
+        """Return the system identifier of the primary at this address."""
+        # Not by IDENTIFY_SYSTEM: a replication connection has no encoding, so psycopg would return bytes.
+        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+            row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
+            return row[0] if row else ""
 
     def _drop_lost_slot(self, address: str) -> bool:
         """Drop this node's slot on the primary if it was given up there, since it would never keep WAL again.
