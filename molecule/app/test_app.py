@@ -30,7 +30,8 @@ def run(host: Host, command: str) -> str:
 
 def get(host: Host, port: int) -> str:
     """Return what is served on a port of the host's own."""
-    return run(host, f"busybox wget -q -T 5 -O - http://127.0.0.1:{port}/")
+    script = f"from urllib.request import urlopen as u; print(u('http://127.0.0.1:{port}/', timeout=5).read().decode())"
+    return run(host, f'python3 -c "{script}"')
 
 
 def ask(host: Host, port: int = 8000) -> dict[str, Any]:

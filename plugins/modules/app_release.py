@@ -137,7 +137,7 @@ HOMES = "/opt"
 PACKAGE = ".nospof-package.deb"  # in the folder of a release that is a Debian package
 CALM = 2  # good answers in a row: one that works once may end at once
 PAUSE = 0.25
-WORDS = 20  # lines
+WORDS = 40  # lines
 RUNNING = ("active", "reloading")
 
 
@@ -268,14 +268,14 @@ class Application:
         if not release:
             raise ReleaseError(f"the release {self.module.params['release']} is not on this host")
         self.remember()
-        with open(self.marker, "w"):
-            pass
+        write(self.marker, b"", 0o600)
         self.touched = True
         self.install(release, {path: os.path.join(self.home, name) for path, (name, _) in self.files.items()})
         self.roll()
         for unit in self.unwanted():
             self.proxy("drain", unit.split("@")[1].removesuffix(".service"))
             self.run("systemctl", "disable", "--quiet", "--now", unit)
+        write(self.marker, release.encode(), 0o600)
         self.tidy()
 
     def check(self) -> None:
@@ -285,9 +285,10 @@ class Application:
                 self.await_health(port)
 
     def remember(self) -> None:
-        """Keep what runs now, to go back to: the processes tell it, since an interrupted switch has changed the rest."""
-        serving, known = self.serving(), self.remembered()
-        if known and os.path.exists(self.marker) and known in serving:
+        """Keep what runs now, to go back to; after an interrupted switch it is the processes that tell."""
+        serving = self.serving()
+        # The marker names the release once all is well; until then what is known from before is what to go back to.
+        if os.path.exists(self.marker) and self.remembered() and read(self.marker).decode() not in serving:
             return
         release = serving[0] if len(serving) == 1 and self.resolve(serving[0]) else self.running()
         part = f"{self.previous}.part"

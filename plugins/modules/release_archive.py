@@ -94,17 +94,13 @@ class FetchError(Exception):
 def fetch_git(source: dict[str, Any], folder: str) -> str:
     """Check out the revision, with its submodules."""
     tree = os.path.join(folder, "tree")
-    # Nobody is there to be asked for a password.
-    environment = {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
-    }
 
     def git(*command: str, must: bool = True) -> bool:
         done = subprocess.run(
             ["git", "-C", tree, *command],
-            env={**os.environ, **environment},
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # without a terminal, where nobody is to be asked for a password
             capture_output=True,
             text=True,
             check=False,

@@ -17,7 +17,7 @@ DEFAULT_PORTS = [8000]
 PORTS = range(1, 65536)
 # On an application's host: HAProxy's ways to the databases, its statistics and its front, and PgBouncer.
 TAKEN = {5432: "HAProxy", 5433: "HAProxy", 6432: "PgBouncer", 8404: "HAProxy", 9443: "HAProxy"}
-SHARED = ("app_name", "app_command", "app_health_path", "app_ports", "app_build_command", *SOURCES, *COMPANIONS)
+SHARED = ("app_name", "app_health_path", "app_ports", *SOURCES, *COMPANIONS)
 
 
 def application_findings(given: Mapping[str, Any]) -> list[str]:
@@ -85,6 +85,7 @@ def check_application(variables: Variables, hosts: Sequence[str]) -> list[Findin
     if not hosts:
         return []
     given = {name: variables.shared(hosts, name) for name in SHARED}
+    given |= {name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command")}
     found = findings(given)
     for host in hosts:
         environment = variables.read(host, "app_environment", secret=True)

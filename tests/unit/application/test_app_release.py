@@ -285,6 +285,26 @@ def test_who_was_interrupted_with_one_release_goes_back_from_the_next_to_what_ru
     assert {version for version, *_ in one.answers()} == {"two"}
 
 
+def test_a_reboot_in_the_middle_of_a_switch_does_not_make_the_bad_release_the_good_one(one):
+    one.release("20260102T000000-two", "broken")
+    application = one.application()
+    application.remember()
+    (one.home / "shop/switching").touch()
+    waiting = {path: str(one.home / "shop" / name) for path, (name, _) in application.files.items()}
+    application.install("20260102T000000-two", waiting)
+    for number in range(2):
+        one.systemd.stop(one.unit(number))
+        one.systemd.start(one.unit(number))
+    assert "answered 500" in one.run("two")["problem"]
+    assert {version for version, *_ in one.answers()} == {"one"}
+
+
+def test_a_release_whose_folder_is_gone_does_not_run(one):
+    shutil.rmtree(one.home / "shop/releases/20260101T000000-one")
+    told = one.run("one", check=True)
+    assert (told["running"], told["release"], told["reasons"][0]) == ("", "", "no release runs")
+
+
 def test_a_changed_environment_restarts(one):
     one.configure(colour="blue")
     assert one.run("one")["reasons"] == ["another environment"]

@@ -94,6 +94,6 @@ def test_the_inventory_is_checked_for_the_application(sound, values, line):
 
 def test_application_hosts_have_one_application(sound):
     hostvars, groups = sound()
-    hostvars["app2"]["app_command"] = "/usr/bin/other"
+    hostvars["app2"]["app_name"] = "other"
     (found,) = inventory_findings(hostvars, groups)
-    assert found.startswith("app_command on app2: differs from what app1 has")
+    assert found.startswith("app_name on app2: differs from what app1 has")
