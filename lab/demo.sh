@@ -32,7 +32,7 @@ playbook() { ansible-playbook -i inventories/lab "$@"; }
 lab/engine.sh start
 step 'Creating nine nodes' playbook lab/create.yml
 step 'Converging them with site.yml' env ANSIBLE_STRATEGY=mitogen_linear ansible-playbook -i inventories/lab site.yml
-step 'Shopping while nodes are killed (tests/stack)' pytest -q tests/stack
+step 'Shopping while nodes are killed (tests/stack)' pytest -q tests/stack/test_stack.py
 
 playbook playbooks/status.yml >>"$log" 2>&1
 address=$(ansible -i inventories/lab lb1 -m ansible.builtin.debug -a 'msg={{ ha_virtual_ips[0].address | split("/") | first }}' | awk '/msg:/ { print $2 }')
