@@ -167,7 +167,7 @@ class Visitors(Client):
     """Visitors that each ask on a connection that they keep, and pause between two requests."""
 
     visitors: int = 4
-    pause: float = 0.05
+    pause: float = 0.1  # seconds
 
     async def ask_on(self) -> None:
         """Let every visitor ask until it is time to stop."""
@@ -368,7 +368,7 @@ class Browsers(Client):
 
     browsers: int = 4
     streams: int = 4
-    pause: float = 0.1
+    pause: float = 0.2  # seconds
 
     protocol = "h2"
 

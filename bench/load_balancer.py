@@ -196,7 +196,7 @@ def under_load(address: str, work: Callable[[], object]) -> list[dict[str, Any]]
     """Do the work while browsers of every kind ask, and return what became of their requests."""
     who = visit(address)
     clients: dict[str, Client] = {
-        "HTTP/1.1, a new connection each": Load(**who),
+        "HTTP/1.1, a new connection each": Load(**who, timeout=10),
         "HTTP/1.1, kept connections": Visitors(**who),
         # As long as HAProxy keeps an idle connection: some are closed at the very moment of the next request.
         "HTTP/1.1, kept and idle for 10 s": Visitors(**who, visitors=20, pause=10),
@@ -264,6 +264,7 @@ def certificates(times: int = 5) -> list[dict[str, Any]]:
         for _ in range(times):
             renewed = {name: renew(name) for name in LBS}
             lab.eventually(partial(served, address, renewed[active]), "the new certificate is served", 20)
+            time.sleep(2)  # so that visitors of every kind meet it
 
     found = under_load(address, work)
     kept = before == {name: info(name, "Pid") for name in LBS}

@@ -217,6 +217,12 @@ def test_a_client_cannot_speak_for_the_stack(visit):
     assert len(got["x-request-id"]) == 36
 
 
+def test_the_log_bears_the_id_that_the_application_was_given(visit, hosts):
+    seen = json.loads(visit(headers=[("X-Request-ID", "forged")])[1])["headers"]
+    (number,) = [value for name, value in seen if name.lower() == "x-request-id"]
+    until(lambda: f"{{{number}}}" in hosts["lb1"].check_output("journalctl -u haproxy --since=-60s --output=cat"))
+
+
 def test_the_next_hop_wants_a_certificate(address):
     context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
     with socket.create_connection((address["app1"], 9443), timeout=5) as raw, pytest.raises(ssl.SSLError):
