@@ -192,6 +192,7 @@ def test_what_is_bad_on_one_host_is_taken_back_everywhere_and_nobody_notices(
     hosts: dict[str, Host], crowd: Crowd, source: Callable[[str], str]
 ) -> None:
     (old,), (secret,) = told(hosts, "release"), told(hosts, "secret")
+    before = migrations(hosts, "broken-app2")
     with crowd, pytest.raises(RuntimeError) as failure:
         converge(app_source=source("broken-app2"), app_environment={"SECRET": "yet another"})
     assert crowd.failed() == []
@@ -201,8 +202,8 @@ def test_what_is_bad_on_one_host_is_taken_back_everywhere_and_nobody_notices(
     assert "app2: sample@8000.service: not healthy within 4 s: GET /healthz answered 500" in said
     assert "sample: version broken-app2" in said
     assert (told(hosts, "release"), told(hosts, "secret")) == ({old}, {secret})
-    assert set(crowd.releases()) - {old} <= {name for name in crowd.releases() if name.startswith("20")}
-    assert migrations(hosts, "broken-app2") == 1
+    assert len(crowd.releases()) <= 2
+    assert migrations(hosts, "broken-app2") == before + 1
     assert in_service(hosts)
 
 

@@ -12,6 +12,8 @@ DOCUMENTATION = """
 name: drain_problems
 short_description: Which proxies may still send requests to a host
 version_added: 0.1.0
+description:
+  - A host may be restarted only when no proxy sends requests to it any more.
 options:
   _input:
     description: Results of C(nospof-haproxy drain), one for each proxy, which is the result's C(item).

@@ -12,6 +12,8 @@ DOCUMENTATION = """
 name: rollout_problems
 short_description: Why a roll-out does not go on
 version_added: 0.1.0
+description:
+  - Tells for each host what its turn ended with, and which hosts Ansible lost on the way.
 positional: _input, order, reached
 options:
   _input:

@@ -12,6 +12,8 @@ DOCUMENTATION = """
 name: turn_line
 short_description: How a host's turn in a roll-out ended, in one line
 version_added: 0.1.0
+description:
+  - Says what the host runs now, or why not, and how long its last requests were waited for.
 positional: _input, failure, switch, drains
 options:
   _input:
