@@ -154,7 +154,7 @@ def test_an_application_need_not_be_python(hosts: dict[str, Host]) -> None:
     for host in hosts.values():
         assert get(host, 8100) == "hello"
         pid = run(host, "systemctl show pages@8100 --property=MainPID --value")
-        assert run(host, f"readlink /proc/{pid}/exe").endswith("/busybox")
+        assert "busybox" in run(host, f"cat /proc/{pid}/cmdline")
         assert run(host, "stat --format=%U:%G:%a /opt/pages/current/public/index.html") == "root:pages:640"
 
 
@@ -175,7 +175,7 @@ def test_a_killed_run_is_made_good_and_nobody_notices(
     old = ask(hosts["app1"])["release"]
     with crowd:
         with lab.controller(*arguments("sample", values)):
-            lab.eventually(lambda: status(hosts["app1"], "app1") == "MAINT", "app1 is taken out")
+            lab.eventually(lambda: status(hosts["app1"], "app1") == "MAINT", "app1 is taken out", 300)
         assert told({"app2": hosts["app2"]}, "release") == {old}
         assert "app2 serves" in converge(**values)
         assert told(hosts, "version") == {version}
