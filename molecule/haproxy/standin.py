@@ -57,11 +57,12 @@ class App(BaseHTTPRequestHandler):
 
 
 class Guard(App):
-    """Answers 200 on the path of the role that the database has at the moment."""
+    """Answers 200 on the path of the role that the database has at the moment, and 404 where readers may finish."""
 
     def do_GET(self) -> None:
-        role = ROLE.read_text().strip()
-        self.send_response(200 if self.path == {"primary": "/primary", "standby": "/replica"}.get(role) else 503)
+        asked = (ROLE.read_text().strip(), self.path.partition("?")[0])
+        answers = {("primary", "/primary"): 200, ("standby", "/replica"): 200, ("primary", "/replica"): 404}
+        self.send_response(answers.get(asked, 503))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
