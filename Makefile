@@ -12,7 +12,7 @@ help:  ## what can be made
 .venv/complete: requirements.txt
 	@echo "Installing the Python requirements (once)"
 	@python3 -m venv --clear .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@.venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.txt
 	@touch $@
 
 .PHONY: demo

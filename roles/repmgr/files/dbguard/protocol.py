@@ -272,6 +272,7 @@ class Node:
         if to and to not in heirs:
             return f"{to} may not be promoted now, only {', '.join(heirs)}"
         self.handing_over, self.heir = True, to or heirs[0]
+        self.wanted_until = NEVER  # it may have been promoted a moment ago, and must not stand against its heir
         return ""
 
     def receive(self, now: float, sender: str, message: Message) -> Reply:
