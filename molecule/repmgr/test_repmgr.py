@@ -65,8 +65,8 @@ def finish(cluster, run, what):
     return report
 
 
-def test_ran_on_three_hosts(hosts):
-    assert set(hosts) == {"db1", "db2", "witness1"}
+def test_ran_on_the_three_hosts_and_two_that_may_join(hosts):
+    assert set(hosts) == {"db1", "db2", "witness1", "app1", "app2"}
 
 
 def test_the_standby_streams_over_tls_with_scram(cluster):

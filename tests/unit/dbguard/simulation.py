@@ -231,7 +231,7 @@ class World:
         seen = any(self.connected(other, machine) for other in self.databases if other is not machine)
         machine.misses = 0 if seen else machine.misses + 1
         if machine.misses > 2 or self.random.random() < 0.03:
-            machine.guard.want_promotion(self.clock(machine), 2.0)
+            machine.guard.want_promotion(self.clock(machine), 60.0)
 
     # What the daemon does to the server --------------------------------------------------------------------------
 

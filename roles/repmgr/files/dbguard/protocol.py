@@ -272,7 +272,6 @@ class Node:
         if to and to not in heirs:
             return f"{to} may not be promoted now, only {', '.join(heirs)}"
         self.handing_over, self.heir = True, to or heirs[0]
-        self.wanted_until = NEVER  # it may have been promoted a moment ago, and must not stand against its heir
         return ""
 
     def receive(self, now: float, sender: str, message: Message) -> Reply:
@@ -541,6 +540,7 @@ class Node:
         if role == "primary":
             self.healthy = self.observed
             self.promoting = False
+            self.wanted_until = NEVER  # it has been done; later this node must not stand against its heir
         actions = self._keep_policy(now)
         fresh = self.durable.record is not record
         # A server that is gone or frozen loses the lease, unless nobody else could take over anyway.
