@@ -42,7 +42,7 @@ def test_events_reach_the_journal_and_the_hooks(hosts, cluster, pair):
 @contextmanager
 def stopped(host):
     """Keep the daemons and the server of a database's host from running for a while."""
-    host.check_output("systemctl stop repmgrd dbguard 'postgresql@*-main'")
+    host.check_output("systemctl stop repmgrd dbguard 'postgresql@*-main.service'")
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ def without_data(host):
     try:
         yield data
     finally:
-        host.check_output("systemctl stop repmgrd dbguard 'postgresql@*-main'")
+        host.check_output("systemctl stop repmgrd dbguard 'postgresql@*-main.service'")
         if host.file(f"{data}/standby.signal").exists:
             host.check_output("rm -rf %s.kept", data)
         else:
@@ -217,7 +217,7 @@ def test_a_database_and_a_witness_join_and_leave(hosts, cluster, pair, power_off
         power_on("app1")
         for name in ("app1", "app2"):
             hosts[name].run("systemctl disable --now repmgrd dbguard")
-            hosts[name].run("systemctl stop 'postgresql@*-main'")
+            hosts[name].run("systemctl stop 'postgresql@*-main.service'")
     assert cluster.primary() == primary
 
 
