@@ -75,7 +75,12 @@ def test_a_waf_is_in_rotation_only_while_it_refuses_an_attack():
     assert all(attack in unquote(query) for attack in ("UNION SELECT", "<script>", "/etc/passwd"))
     assert (check["expect_status"], check["expect_headers"]) == (403, {"X-HA-WAF-Probe": "passed"})
     assert check["drain_on_404"]
-    assert shop["shutdown_on_down"]
+
+
+def test_a_crowd_that_makes_the_probes_late_ends_no_request():
+    shop = run(STACK, "lb1")["shop"]
+    assert not shop.get("shutdown_on_down")
+    assert shop["check"]["fall"] >= 3
 
 
 def test_without_any_waf_nothing_reaches_an_application_unless_that_is_wanted():
