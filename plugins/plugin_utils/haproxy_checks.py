@@ -31,7 +31,7 @@ SERVICE_DEFAULTS: Service = {
     "cookie": None,
     "stick_to_source": None,
     "send_proxy": False,
-    "retries": 2,
+    "retries": 3,
     "retry_on": [],
     "check": {"type": "tcp"},
     "shutdown_on_down": False,
