@@ -5,6 +5,7 @@ Two at a time on nodes of their own, since each waits a good deal; the whole sta
 
 import os
 import queue
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +35,14 @@ def molecule(scenario, lane):
     log = ROOT / ".lab" / f"scenario-{scenario}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text(done.stdout)
-    # What follows the last failure only tells how the nodes were removed; the whole is in the file.
+    # What failed: the scenario's tests, else the last task. What follows only tells how the nodes were removed.
     said = done.stdout
-    _, failed, after = said.rpartition("fatal: ")
-    return done.returncode, f"{log}: {(failed + after).partition('PLAY RECAP')[0][-6000:] if failed else said[-6000:]}"
+    for mark in (" FAILURES =", " ERRORS =", "fatal: "):
+        if mark in said:
+            said = said[said.rindex(mark) :].partition("PLAY RECAP")[0][:6000]
+            break
+    names = sorted(set(re.findall(r"(?:FAILED|ERROR) (molecule/\S+)", done.stdout)))
+    return done.returncode, f"{log}: {' '.join(names)}\n{said[-6000:]}"
 
 
 @pytest.fixture(scope="session")
