@@ -19,6 +19,10 @@ help:  ## what can be made
 demo: .venv/complete  ## bring up the whole stack in the lab, verify it and print its address
 	@lab/demo.sh
 
+.PHONY: drill
+drill: .venv/complete  ## break the lab's stack on purpose and report: DRILLS="lb-power 9", all by default
+	@ansible-playbook -i inventories/lab playbooks/drill.yml -e '{"drills": "$(DRILLS)"}'
+
 .PHONY: down
 down: .venv/complete  ## remove every trace of the lab
 	@lab/down.sh
@@ -37,7 +41,7 @@ lint: .venv/complete  ## all linters
 	set -e; for program in $(PROGRAMS); do mypy $$program; done
 	mypy collections/ansible_collections/nospof/stack/plugins
 	mypy roles/repmgr/files/dbguard demo/storefront/storefront
-	mypy tests/consistency bench/database.py
+	mypy drills/consistency drills/drill drills/run.py bench/database.py
 	ansible-lint --offline
 
 .PHONY: unit

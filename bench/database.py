@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "drills"))
 sys.path.insert(0, str(ROOT / "collections"))
 
 # They are beside, not installed.

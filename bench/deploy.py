@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "drills"))
 
 # They are beside, not installed.
 from shoppers import Crowd, crowd_at  # noqa: E402

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from consistency.cluster import Cluster, Writer
 
-AGENT = Path(__file__).resolve().parents[2] / "consistency" / "agent.py"
+AGENT = Path(__file__).resolve().parents[3] / "drills" / "consistency" / "agent.py"
 
 
 class Hangup(Exception):  # noqa: N818 (no error)

@@ -1,0 +1,220 @@
+"""How long the playbooks take, as ratios to what Ansible itself needs to reach the same nodes in the same run.
+
+Run it in the checkout as .venv/bin/python bench/convergence.py COMMAND [NUMBER ...]
+
+repeat [RUNS]           site.yml when nothing is to be changed (3 times), on the lab that `make demo` has brought up
+fresh [RUNS]            site.yml on nine new nodes (once with each strategy)                      about 8 minutes a run
+growth [NODES ...]      roles common and certificates on 1, 4, 9 and 25 new nodes, and again      about 5 minutes
+
+`fresh` and `growth` make a lab of their own beside the demo's, and remove it. Each prints a Markdown table and writes
+reports/bench-COMMAND.json. A module call is one that a node's Python had to be started for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ansible_mitogen
+
+ROOT = Path(__file__).resolve().parents[1]
+LAB = ROOT / "inventories" / "lab"
+STRATEGIES = ("linear", "mitogen_linear")
+ON_CONTROLLER = frozenset(
+    f"ansible.builtin.{name}"
+    for name in (
+        "add_host",
+        "assert",
+        "debug",
+        "fail",
+        "group_by",
+        "include_role",
+        "include_tasks",
+        "include_vars",
+        "meta",
+    )
+) | {"ansible.builtin.set_fact", "ansible.builtin.validate_argument_spec"}
+BENCH = {"LAB_PREFIX": "nospof-bench", "LAB_SUBNET": "10.79.0.0/24"}
+LIGHT = """
+- name: Base of every host
+  hosts: nodes
+  become: true
+  gather_facts: true
+  roles:
+    - role: nospof.stack.common
+      vars:
+        common_hosts_entries: "{{ groups.nodes | map('regex_replace', '^', '192.0.2.1 ') | list }}"
+    - role: nospof.stack.certificates
+      vars:
+        certificates_wanted: [{name: host, subjects: ["{{ inventory_hostname }}"]}]
+"""
+
+Row = dict[str, Any]
+
+
+def ansible(program: str, *arguments: object, inventory: Path = LAB, **more: str) -> str:
+    """Run one of Ansible's programs and return what it printed."""
+    plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
+        **more,
+    }
+    command = [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{program} {' '.join(map(str, arguments))}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long some work takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def setup(inventory: Path = LAB, **more: str) -> float:
+    """Return how long Ansible needs to reach every node once and gather its facts: the measure of everything else."""
+    return seconds(lambda: ansible("ansible", "nodes", "-m", "ansible.builtin.setup", inventory=inventory, **more))
+
+
+def play(*arguments: object, inventory: Path = LAB, **more: str) -> Row:
+    """Run a playbook; return how long it took, what it changed, and how often a node that was asked most was asked."""
+    began = time.monotonic()
+    told = ansible(
+        "ansible-playbook", *arguments, inventory=inventory, ANSIBLE_STDOUT_CALLBACK="ansible.posix.jsonl", **more
+    )
+    took = time.monotonic() - began
+    calls: Counter[str] = Counter()
+    changed = 0
+    for line in told.splitlines():
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("_event") in ("v2_runner_on_ok", "v2_runner_on_failed"):
+            for host, result in event["hosts"].items():
+                asked = not result.get("skipped") and result.get("action") not in ON_CONTROLLER
+                calls[host] += asked and host != "localhost"
+                changed += bool(result.get("changed"))
+    return {"seconds": took, "calls": max(calls.values(), default=0), "changed": changed}
+
+
+def repeat(runs: int = 3) -> list[Row]:
+    """Converge the demo's lab when nothing is to be changed."""
+    kinds = {
+        "site.yml, linear": {"ANSIBLE_STRATEGY": "linear"},
+        "site.yml, mitogen": {"ANSIBLE_STRATEGY": "mitogen_linear"},
+    }
+    measured: dict[str, list[Row]] = {name: [] for name in kinds}
+    for _ in range(runs):
+        for name, more in kinds.items():
+            least = setup()
+            measured[name].append(play("site.yml", **more) | {"setup": least})
+    return [
+        {
+            "run": name,
+            "runs": runs,
+            "median_s": statistics.median(row["seconds"] for row in rows),
+            "worst_s": max(row["seconds"] for row in rows),
+            "to_setup": statistics.median(row["seconds"] / row["setup"] for row in rows),
+            "module_calls_per_host": max(row["calls"] for row in rows),
+            "changed": max(row["changed"] for row in rows),
+        }
+        for name, rows in measured.items()
+    ]
+
+
+@contextmanager
+def nodes(count: int = 0) -> Iterator[Path]:
+    """Have a lab of new nodes: the demo's nine, or as many without a tier as are asked for; gives its inventory."""
+    with TemporaryDirectory(prefix="nospof-bench-") as folder:
+        inventory = Path(folder, "inventories", "lab")
+        if count:
+            inventory.mkdir(parents=True)
+            (inventory / "group_vars").symlink_to(LAB / "group_vars")
+            hosts = {f"node{number}": {"lab_number": 100 + number} for number in range(1, count + 1)}
+            (inventory / "hosts.yml").write_text(json.dumps({"nodes": {"hosts": hosts}}))
+        else:
+            inventory = LAB
+        try:
+            ansible("ansible-playbook", "lab/create.yml", inventory=inventory, **BENCH)
+            yield inventory
+        finally:
+            ansible("ansible-playbook", "lab/destroy.yml", inventory=inventory, **BENCH)
+
+
+def fresh(runs: int = 1) -> list[Row]:
+    """Converge nine new nodes."""
+    found = []
+    for strategy in STRATEGIES:
+        rows = []
+        for _ in range(runs):
+            with nodes() as inventory:
+                least = setup(inventory, **BENCH)
+                rows.append(
+                    play("site.yml", inventory=inventory, ANSIBLE_STRATEGY=strategy, **BENCH) | {"setup": least}
+                )
+        found.append(
+            {
+                "run": f"site.yml, new nodes, {strategy.removesuffix('_linear')}",
+                "runs": runs,
+                "median_s": statistics.median(row["seconds"] for row in rows),
+                "worst_s": max(row["seconds"] for row in rows),
+                "to_setup": statistics.median(row["seconds"] / row["setup"] for row in rows),
+                "module_calls_per_host": max(row["calls"] for row in rows),
+            }
+        )
+    return found
+
+
+def growth(*counts: int) -> list[Row]:
+    """Converge more and more light nodes, and again when nothing is to be changed."""
+    found: list[Row] = []
+    for count in counts or (1, 4, 9, 25):
+        with nodes(count) as inventory:
+            playbook = inventory.parent / "light.yml"
+            playbook.write_text(LIGHT)
+            least = setup(inventory, **BENCH)
+            first = play(playbook, inventory=inventory, ANSIBLE_STRATEGY="linear", **BENCH)
+            again = play(playbook, inventory=inventory, ANSIBLE_STRATEGY="linear", **BENCH)
+        row = {"nodes": count, "setup_s": least, "first_s": first["seconds"], "again_s": again["seconds"]}
+        row["again_to_setup"] = row["again_s"] / least
+        row["again_to_one_node"] = row["again_s"] / (found[0]["again_s"] if found else row["again_s"])
+        found.append(row | {"changed_again": again["changed"]})
+    return found
+
+
+def table(found: Sequence[Row]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(found[0])} |", "|---" * len(found[0]) + "|"]
+    for row in found:
+        cells = [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what the first argument names."""
+    jobs: dict[str, Callable[..., list[Row]]] = {job.__name__: job for job in (repeat, fresh, growth)}
+    name, *numbers = sys.argv[1:] or [""]
+    if name not in jobs:
+        sys.exit(__doc__)
+    found = jobs[name](*map(int, numbers))
+    folder = ROOT / "reports"
+    folder.mkdir(exist_ok=True)
+    (folder / f"bench-{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    sys.stdout.write(table(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Breaks the running stack on purpose under load, heals it, and reports what shoppers would have noticed.
+
+stack.py      what the inventory says, how hosts are reached, and whether the stack is whole
+breakage.py   puts faults in place that heal themselves when nobody does
+traffic.py    shoppers at a fixed pace, through the virtual IP
+verdict.py    judges what was seen, as pure functions
+page.py       shows it, as pure functions
+stage.py      what a drill may do
+runner.py     plays drills one after the other
+catalogue/    the drills, one small file each
+"""
