@@ -34,6 +34,7 @@ PRESETS: dict[str, Timers] = {
 }  # fmt: skip
 PROMOTION = 1.2  # asking for votes, repmgr's own checks and PostgreSQL's promotion, as measured
 RESTART = 2.0  # of a server that crashed, with a short recovery
+REROUTE = 1.0  # until the applications' HAProxy has seen who is the primary now, and their pools have logged in there
 
 
 def timers(preset: str) -> Timers:
@@ -87,7 +88,8 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
         given["monitor_interval"] + timeout + tries * timeout + (tries - 1) * given["reconnect_interval"] + timeout
     )
     refused = given["monitor_interval"] + (tries - 1) * given["reconnect_interval"]  # connections fail at once
-    gone = max(detection, given["lease"]) + PROMOTION
+    takeover = PROMOTION + REROUTE
+    gone = max(detection, given["lease"]) + takeover
     return {
         "usable": usable,
         "fenced": usable * slow + given["tick"] + given["kill"],
@@ -95,7 +97,7 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
         "detection": detection,
         "host_lost": gone,
         "isolated": gone,
-        "postmaster_killed": min(RESTART, max(refused, given["patience"] + given["lease"]) + PROMOTION),
-        "frozen": max(detection, given["patience"] + given["lease"]) + PROMOTION,
+        "postmaster_killed": min(RESTART + REROUTE, max(refused, given["patience"] + given["lease"]) + takeover),
+        "frozen": max(detection, given["patience"] + given["lease"]) + takeover,
         "standby_lost": given["patience"] + given["interval"] + 2 * given["heartbeat"] + 2 * given["tick"],
     }
