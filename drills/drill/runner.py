@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nospof.stack.plugins.plugin_utils import budget, failover, vrrp
+from ansible_collections.nospof.stack.plugins.plugin_utils import budget
 from consistency.history import Write
 from consistency.load import Load
 from consistency.waiting import eventually
@@ -64,20 +64,6 @@ def chosen(words: str, drills: Sequence[Drill] = DRILLS) -> list[Drill]:
 def promised(drill: Drill, limits: Mapping[str, float]) -> dict[str, float]:
     """Return how long each tier may be away in a drill, in seconds."""
     return {tier: limits[key] for tier, key in drill.promise.items()}
-
-
-def longest(timers: Mapping[str, Any]) -> dict[str, float]:
-    """Return the longest outage of every kind, in seconds, as the stack's own arithmetic has it.
-
-    :param timers: ``rto`` (repmgr_rto), ``advert_interval``, ``haproxy_dead_after``, ``haproxy_hung_after`` in seconds, and
-        ``lbs``, the number of load balancers.
-    """
-    ours = ("advert_interval", "haproxy_dead_after", "haproxy_hung_after")
-    lbs = [f"lb{number}" for number in range(int(timers["lbs"]))]
-    lb = budget.lb_budget({name: float(timers[name]) for name in ours}, vrrp.priorities(lbs).values())
-    found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
-    db = failover.budget(failover.timers(timers["rto"]))
-    return {name: round(seconds, 3) for name, seconds in (found | db).items()}
 
 
 def skipped(drill: Drill, facts: Mapping[str, Any]) -> str:
@@ -258,7 +244,7 @@ def write(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any], began: fl
 def main(facts: Mapping[str, Any], words: str, folder: Path, tell: Callable[[str], None]) -> int:
     """Play the drills that are named; return 0 when all passed, 1 when some did not, and 2 when none could begin."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {**facts, "budget": longest(facts["timers"])}
+    facts = {**facts, "budget": budget.longest(facts["timers"])}
     rows: list[Row] = []
     began = time.time()
     watched()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+from ansible_collections.nospof.stack.plugins.plugin_utils import failover, vrrp
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError
 
 # What the role's check of HAProxy does: keepalived starts it every two seconds, it looks every 0.2 s for 1.5 s at least.
 CHECK_INTERVAL = 2.0
@@ -60,6 +61,89 @@ def lb_budget(timers: Mapping[str, Any], priorities: Iterable[int]) -> LbBudget:
         "haproxy_hangs": round(blind + hung + skew + MOVE, 3),
         "clean_stop": round(skew + MOVE, 3),
     }
+
+
+class Row(TypedDict):
+    """One line of the budget; seconds."""
+
+    tier: str
+    event: str
+    timers: str
+    worst: float
+    target: float
+
+
+# By the name of the figure: tier, event, target in seconds, and the timers that it follows from.
+EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
+    "lb_host_dies": ("lb", "the active host dies", 1, ("advert_interval",)),
+    "haproxy_dies": ("lb", "HAProxy dies", 2, ("advert_interval", "haproxy_dead_after")),
+    "haproxy_hangs": ("lb", "HAProxy hangs", 2, ("advert_interval", "haproxy_hung_after")),
+    "lb_clean_stop": ("lb", "keepalived is stopped", 1, ("advert_interval",)),
+    "server_lost": ("waf, app", "a host dies: a request waits", 1, ("connect", "tcp_user")),
+    "postmaster_killed": ("db", "the primary's server dies", 5, ("monitor_interval", "reconnect_attempts")),
+    "host_lost": ("db", "the primary's host dies", 8, ("monitor_interval", "connect_timeout", "lease")),
+    "isolated": ("db", "the primary is cut off", 8, ("monitor_interval", "connect_timeout", "lease")),
+    "frozen": ("db", "the primary freezes", 8, ("patience", "lease")),
+    "standby_lost": ("db", "the standby is lost: commits wait", 5, ("patience", "interval", "heartbeat")),
+}
+
+
+def longest(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return the longest outage of every kind in seconds, with the names of EVENTS and of failover.budget.
+
+    :param given: ``rto`` (repmgr_rto), ``advert_interval``, ``haproxy_dead_after``, ``haproxy_hung_after``, ``connect``
+        and ``tcp_user`` in seconds, and ``lbs``, the number of load balancers.
+    :raises StackError: the timers are unsafe.
+    """
+    lbs = [f"lb{number}" for number in range(int(given["lbs"]))]
+    lb = lb_budget(given, vrrp.priorities(lbs).values())
+    found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
+    found["server_lost"] = max(float(given["connect"]), float(given["tcp_user"]))
+    db = failover.budget(failover.timers(given["rto"]))
+    return {name: round(seconds, 3) for name, seconds in (found | db).items()}
+
+
+def rows(given: Mapping[str, Any]) -> list[Row]:
+    """Return the budget line by line.
+
+    :param given: as for longest; ``target``, if any, takes the place of every target of the database tier.
+    """
+    seconds = longest(given)
+    known = {**given, **failover.timers(given["rto"])}
+    target = given.get("target")
+    return [
+        {
+            "tier": tier,
+            "event": event,
+            "timers": ", ".join(f"{timer} {known[timer]:g}" for timer in timers),
+            "worst": round(seconds[name], 2),
+            "target": float(target) if target and tier == "db" else usual,
+        }
+        for name, (tier, event, usual, timers) in EVENTS.items()
+    ]
+
+
+def findings(given: Mapping[str, Any]) -> list[Finding]:
+    """Return what is wrong with the timers: unsafe ones, and a target that they can't keep."""
+    try:
+        found = rows(given)
+    except StackError as error:
+        subject, _, rest = str(error).partition(": ")
+        problem, _, mend = rest.rpartition("; ")
+        return [Finding(subject, problem, mend)]
+    target = given.get("target")
+    if target is None:
+        return []
+    if isinstance(target, bool) or not isinstance(target, int | float) or target <= 0:
+        return [Finding("ha_rto_target", f"{target!r} is no number of seconds above 0", "set it to 8, for example")]
+    return [
+        Finding(
+            "ha_rto_target", f"{row['event']}: up to {row['worst']:g} s, which is more than {target:g} s",
+            "raise the target, or set repmgr_rto to a faster preset",
+        )
+        for row in found
+        if row["tier"] == "db" and row["worst"] > target
+    ]  # fmt: skip
 
 
 class LbTimers(TypedDict):

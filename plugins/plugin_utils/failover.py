@@ -32,7 +32,7 @@ PRESETS: dict[str, Timers] = {
         "interval": 1.0, "tick": 0.5, "kill": 1.0, "request": 4.0, "promote": 300.0,
     },
 }  # fmt: skip
-PROMOTION = 1.2  # asking for votes, repmgr's own checks and PostgreSQL's promotion, as measured
+PROMOTION = 2.0  # asking for votes, repmgr's own checks and PostgreSQL's promotion, on a busy machine
 RESTART = 2.0  # of a server that crashed, with a short recovery
 REROUTE = 1.0  # until the applications' HAProxy has seen who is the primary now, and their pools have logged in there
 

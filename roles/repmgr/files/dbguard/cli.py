@@ -14,30 +14,30 @@ The configuration is /etc/nospof/dbguard.json, or the file that DBGUARD_CONFIG n
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import subprocess
 import sys
 from pathlib import Path
 
-import psycopg
-
 from dbguard.config import Config
-from dbguard.daemon import Link, Tls, run
-from dbguard.postgres import Postgres
 
 
 def main() -> None:
     """Run from the command line."""
+    # repmgrd waits for some of these commands while there is no primary, so each imports what it needs and no more.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     config = Config.read()
     match sys.argv[1:]:
         case ["run"]:
+            from dbguard.daemon import run  # noqa: PLC0415
+
             run(config)
         case ["status"]:
             sys.stdout.write((Path(config.run_directory) / "state.json").read_text())
         case ["clone", address, *replaced]:
+            from dbguard.postgres import Postgres  # noqa: PLC0415
+
             Postgres(config).clone(address, *replaced)
         case ["rejoin", "--dry-run"]:
             sys.stdout.write("\n".join(plan(config)) + "\n")
@@ -53,6 +53,10 @@ def main() -> None:
 
 def plan(config: Config) -> list[str]:
     """Return in words what a rejoin would do; end when it must not be done."""
+    import psycopg  # noqa: PLC0415
+
+    from dbguard.postgres import Postgres  # noqa: PLC0415
+
     try:
         state = json.loads((Path(config.run_directory) / "state.json").read_text())
         leader = state["leader"]
@@ -69,6 +73,10 @@ def plan(config: Config) -> list[str]:
 
 def ask(config: Config, command: str, to: str = "") -> str:
     """Have the daemon of this host do something; return why it was not done, or nothing."""
+    import http.client  # noqa: PLC0415
+
+    from dbguard.link import Link, Tls  # noqa: PLC0415
+
     link = Link(config.node, config.address, config, Tls(config), timeout=config.timers["promote"] + 10)
     try:
         return str(link.post(f"/{command}", {"to": to})["problem"])

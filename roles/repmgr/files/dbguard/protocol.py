@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 Role = Literal["absent", "stopped", "standby", "primary", "unknown"]
 Policy = Literal["zero_loss", "available"]
 NEVER = -math.inf
+FORGOTTEN = 4  # leases without a leader after which a standby stands for election though repmgr has not chosen it
 
 
 class Timers(NamedTuple):
@@ -188,8 +189,11 @@ class Node:
         self.campaign: Literal["", "sounding", "voting"] = ""
         self.campaign_term = 0
         self.campaign_began = NEVER
+        self.asked_again = NEVER
         self.asked = NEVER
         self.replies: dict[str, tuple[float, Reply]] = {}
+        self.served = False  # whether its server took writes since it leads
+        self.futile = 0  # how often in a row this node led without a server that took writes
         self.wanted_until = NEVER  # until when repmgr wants this node to be promoted
         self.sounding_until = NEVER  # until when it only wants to know whether it would be
         self.cleared = NEVER  # when it was last found that it would be
@@ -252,6 +256,8 @@ class Node:
         """Repmgr has chosen this node: try to have it promoted for so long."""
         self.wanted_until = now + seconds
         self.refusal = ""
+        if not self.campaign:
+            self.campaign_began = NEVER  # no earlier attempt delays it
 
     def sound_out(self, now: float, seconds: float) -> None:
         """Find out for so long whether this node would be elected; ``cleared`` tells when it would have been."""
@@ -400,7 +406,7 @@ class Node:
         wanted = now < self.wanted_until
         # repmgr chooses among standbys; an old primary stands for itself, and so does, in the end, a forgotten standby.
         waited = now - max(self.leaderless_since, self.rest_until)
-        alone = waited > (10 if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
+        alone = waited > (FORGOTTEN if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
         role = self.role(now)
         can = self.name in self.databases and (
             role == "standby" or (role == "stopped" and not self.local.standby_signal)
@@ -416,7 +422,7 @@ class Node:
             return [] if early else self._ask_all(now, "sounding", self.newest_term + 1)
         newest = self._won(now)
         if newest is None:
-            return []
+            return self._ask_again(now)
         if self.campaign == "voting":
             self._elected(now, newest)
             return []
@@ -472,6 +478,14 @@ class Node:
         self.replies = {}
         return [Send(peer, Ask(term, binding=campaign == "voting")) for peer in self.others]
 
+    def _ask_again(self, now: float) -> list[Action]:
+        """Ask those anew who have refused: most often the lease of a lost primary has not run out there yet."""
+        if self.campaign != "sounding" or now - self.asked_again < self.timers.heartbeat / 4:
+            return []
+        self.asked_again = now
+        refused = [peer for peer, (_, reply) in self.replies.items() if not reply.granted]
+        return [Send(peer, Ask(self.campaign_term, binding=False)) for peer in refused]
+
     def _elected(self, now: float, newest: Record) -> None:
         """Begin to lead; the record becomes this node's own before its server may write."""
         members = self.databases if self.policy == "available" else frozenset((self.name,))
@@ -488,7 +502,7 @@ class Node:
     def _lead_from(self, now: float) -> None:
         self.leading, self.leading_since, self.held = True, now, False
         self.granted, self.stored = {}, {}
-        self.healthy = now
+        self.healthy, self.served = now, False
         self.policy_names = None
 
     def _resume_if_mine(self, now: float) -> None:
@@ -511,7 +525,11 @@ class Node:
     def _step_down(self, now: float) -> None:
         """Cease to lead, and leave the others time to elect another."""
         if self.leading:
-            self.rest_until = now + 2 * self.timers.lease + self._rank() * self.timers.heartbeat
+            # Whose server could not be brought up in time leaves even a forgotten standby the time to stand.
+            futile = self.held and not self.served
+            self.futile += futile
+            rest = FORGOTTEN + 2 if futile else 2
+            self.rest_until = now + rest * self.timers.lease + self._rank() * self.timers.heartbeat
         self.leading = self.handing_over = False
         self.campaign = ""
 
@@ -539,20 +557,29 @@ class Node:
         role = self.role(now)
         if role == "primary":
             self.healthy = self.observed
+            self.served, self.futile = True, 0
             self.promoting = False
             self.wanted_until = NEVER  # it has been done; later this node must not stand against its heir
         actions = self._keep_policy(now)
         fresh = self.durable.record is not record
         # A server that is gone or frozen loses the lease, unless nobody else could take over anyway.
-        # An orderly stop may take a while, in which the server answers nobody.
-        spared = timers.patience * (10 if role == "standby" or self.handing_over else 1)
-        fit = now - self.healthy < spared or (record.members == {self.name} and self._committed())
+        # An orderly stop may take a while, in which the server answers nobody. So may the recovery after a crash: if that
+        # was not given time enough, and nobody else took over, it gets more of it each time.
+        spared = timers.patience * (10 if role == "standby" or self.handing_over else 4 ** min(self.futile, 4))
+        fit = now - self.healthy < spared or not self._heirs(now, record)
         if fit and (fresh or now - self.renewed >= timers.heartbeat):
             self.renewed = now
             self.promised_to, self.promised_until = self.name, now + timers.lease
             message = Renew(self.durable.term, self.durable.record or record, self._peer(now))
             actions += [Send(peer, message) for peer in self.others]
         return actions
+
+    def _heirs(self, now: float, record: Record) -> bool:
+        """Tell whether another database could take over: one that is there, or one that a standing commit relies on."""
+        if record.members == {self.name}:
+            return not self._committed()
+        recent = {name for name, (at, _) in self.heard.items() if now - at < self.timers.lease}
+        return self.served or bool(record.members & recent)
 
     def _propose(self, members: frozenset[str]) -> None:
         record = self.durable.record

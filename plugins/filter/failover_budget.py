@@ -1,0 +1,64 @@
+"""Filter failover_budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.nospof.stack.plugins.plugin_utils import budget
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter, lines
+from ansible_collections.nospof.stack.plugins.plugin_utils.status import table
+
+DOCUMENTATION = """
+name: failover_budget
+version_added: 0.1.0
+short_description: How long each failure may interrupt the service
+description:
+  - Adds up the timers of every tier, and finds those that are unsafe or can't keep the target.
+positional: _input
+options:
+  _input:
+    description:
+      - C(rto) (the preset), C(advert_interval), C(haproxy_dead_after), C(haproxy_hung_after), C(connect) and C(tcp_user) in
+        seconds, C(lbs), the number of load balancers, and C(target), the seconds in which the databases must be back, if any.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = """
+- name: Show the budget
+  ansible.builtin.debug:
+    msg: "{{ (ha_timers | nospof.stack.failover_budget).table }}"
+"""
+
+RETURN = """
+_value:
+  description: >-
+    C(rows), each with C(tier), C(event), C(timers), C(worst) and C(target) in seconds; C(table), the same as lines of text; and
+    C(problems), each a line.
+  type: dict
+"""
+
+
+def failover_budget(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the budget as rows and as a table, and what is wrong with it."""
+    problems = lines(budget.findings(given), {})
+    rows = [] if problems and not _computable(given) else budget.rows(given)
+    body = [(row["tier"], row["event"], row["timers"], f"{row['worst']:g}", f"{row['target']:g}") for row in rows]
+    return {
+        "rows": rows,
+        "table": table(("tier", "event", "timers", "worst s", "target s"), body),
+        "problems": problems,
+    }
+
+
+def _computable(given: Mapping[str, Any]) -> bool:
+    return not budget.findings({**given, "target": None})
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"failover_budget": as_filter(failover_budget)}
