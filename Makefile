@@ -23,6 +23,10 @@ demo: .venv/complete  ## bring up the whole stack in the lab, verify it and prin
 drill: .venv/complete  ## break the lab's stack on purpose and report: DRILLS="lb-power 9", all by default
 	@ansible-playbook -i inventories/lab playbooks/drill.yml -e '{"drills": "$(DRILLS)"}'
 
+.PHONY: bench
+bench: .venv/complete  ## measure on the lab: BENCH="repeat waf", all by default; see docs/operations.md
+	@python bench/all.py $(BENCH)
+
 .PHONY: down
 down: .venv/complete  ## remove every trace of the lab
 	@lab/down.sh

@@ -24,7 +24,8 @@ from drill.traffic import Traffic
 STEADY = 0.5  # seconds in which all writes must succeed before the databases count as serving
 SERVING = 60.0  # seconds after which a service that is not back ends the drill
 RESTORED = 300.0  # the same for full redundancy
-WATCH = "while sleep 0.1; do ip -o address show | grep -cF ' {address}/'; done"
+# Ends when nobody listens any more: the shell itself writes.
+WATCH = "while sleep 0.1; do echo $(ip -o address show | grep -cF ' {address}/') || exit; done"
 
 
 class HolderWatch:

@@ -43,17 +43,13 @@ _value:
 def failover_budget(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the budget as rows and as a table, and what is wrong with it."""
     problems = lines(budget.findings(given), {})
-    rows = [] if problems and not _computable(given) else budget.rows(given)
+    rows = [] if problems else budget.rows(given)
     body = [(row["tier"], row["event"], row["timers"], f"{row['worst']:g}", f"{row['target']:g}") for row in rows]
     return {
         "rows": rows,
-        "table": table(("tier", "event", "timers", "worst s", "target s"), body),
+        "table": table(("tier", "event", "timers (s)", "worst", "target"), body),
         "problems": problems,
     }
-
-
-def _computable(given: Mapping[str, Any]) -> bool:
-    return not budget.findings({**given, "target": None})
 
 
 class FilterModule:

@@ -19,6 +19,10 @@ options:
     type: list
     elements: str
     default: []
+  application:
+    description: Name of the application whose release is asked; none where it is left out.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Runs in check mode.
@@ -53,18 +57,44 @@ repmgrd_paused:
   description: Whether repmgrd was told not to fail over; none where that can't be told.
   type: bool
   returned: always
+servers:
+  description:
+    - The servers of this host's HAProxy, each with C(backend), C(address) without its port, C(state) in HAProxy's words, and C(backup).
+  type: list
+  elements: dict
+  returned: always
+waf:
+  description: The rules in use, with C(mode) and C(rules), the rule set's version; empty where there is no WAF.
+  type: dict
+  returned: always
+release:
+  description: The application's release in use, empty where there is none.
+  type: str
+  returned: always
+certificates:
+  description: When the stack's certificates on this host expire, as seconds since the epoch by file name.
+  type: dict
+  returned: always
 guard:
   description: dbguard's own state, as C(dbguard status) shows it; empty where it has said nothing for 5 seconds.
   type: dict
   returned: always
 """
 
+import csv
+import glob
 import json
 import os
+import re
+import socket
+import ssl
 import time
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
+HAPROXY_SOCKET = "/run/haproxy/admin.sock"
+WAF_RULES = "/etc/nospof-waf/rules-*/rules.conf"
+CERTIFICATES = "/etc/nospof/tls/*.crt"
 GUARD_STATE = "/run/dbguard/state.json"
 GUARD_PATIENCE = 5  # seconds; it writes every second
 # dbguard and repmgrd keep connections of their own, which hold up nobody.
@@ -84,6 +114,56 @@ def ask_server(module: AnsibleModule, database: str, query: str) -> dict[str, ob
     return dict(json.loads(out)) if code == 0 else {}
 
 
+def haproxy_servers() -> list[dict[str, object]]:
+    """Return the servers of the local HAProxy, none where it does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.settimeout(5)
+            admin.connect(HAPROXY_SOCKET)
+            admin.sendall(b"show stat\n")
+            text = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
+    except OSError:
+        return []
+    rows = csv.DictReader(text.lstrip("# ").splitlines())
+    return [
+        {
+            "backend": row["pxname"],
+            "address": row["addr"].rpartition(":")[0].strip("[]"),
+            "state": row["status"],
+            "backup": row["bck"] == "1",
+        }
+        for row in rows
+        if row["type"] == "2"
+    ]
+
+
+def waf_rules() -> dict[str, str]:
+    """Return mode and version of the rules in use."""
+    found = sorted(glob.glob(WAF_RULES), key=os.path.getmtime)
+    if not found:
+        return {}
+    with open(found[-1], encoding="utf-8") as file:
+        text = file.read()
+    mode = re.search(r"^SecRuleEngine (\w+)", text, re.MULTILINE)
+    included = re.search(r"^Include (\S+REQUEST-901\S+)", text, re.MULTILINE)
+    version = None
+    if included and os.path.exists(included[1]):
+        with open(included[1], encoding="utf-8") as file:
+            version = re.search(r"ver[.:]'?(?:OWASP_CRS/)?([0-9][0-9.]*[0-9])", file.read())
+    modes = {"On": "block", "DetectionOnly": "detect"}
+    return {"mode": modes.get(mode[1], "off") if mode else "off", "rules": version[1] if version else ""}
+
+
+def certificates(module: AnsibleModule) -> dict[str, float]:
+    """Return when certificates expire, by the names of their files."""
+    found = {}
+    for path in sorted(glob.glob(CERTIFICATES)):
+        code, out, _ = module.run_command(["openssl", "x509", "-noout", "-enddate", "-in", path])
+        if code == 0:
+            found[os.path.basename(path)] = float(ssl.cert_time_to_seconds(out.strip().partition("=")[2]))
+    return found
+
+
 def guard_state() -> dict[str, object]:
     """Return what dbguard says, nothing when that is old: it does not tell how things are."""
     try:
@@ -98,7 +178,11 @@ def guard_state() -> dict[str, object]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"units": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True
+        argument_spec={
+            "units": {"type": "list", "elements": "str", "default": []},
+            "application": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
     )
     units: list[str] = module.params["units"]
     states: dict[str, str] = {}
@@ -114,7 +198,18 @@ def main() -> None:
         server.update(answer)
         if answer:
             server.update(ask_server(module, "repmgr", REPMGRD_STATE))
-    module.exit_json(changed=False, units=states, addresses=addresses, guard=guard_state(), **server)
+    current = f"/opt/{module.params['application']}/current"
+    module.exit_json(
+        changed=False,
+        units=states,
+        addresses=addresses,
+        servers=haproxy_servers(),
+        waf=waf_rules(),
+        release=os.path.basename(os.path.realpath(current)) if os.path.islink(current) else "",
+        certificates=certificates(module),
+        guard=guard_state(),
+        **server,
+    )
 
 
 if __name__ == "__main__":

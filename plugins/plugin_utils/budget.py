@@ -75,16 +75,16 @@ class Row(TypedDict):
 
 # By the name of the figure: tier, event, target in seconds, and the timers that it follows from.
 EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
-    "lb_host_dies": ("lb", "the active host dies", 1, ("advert_interval",)),
+    "lb_host_dies": ("lb", "active host dies", 1, ("advert_interval",)),
     "haproxy_dies": ("lb", "HAProxy dies", 2, ("advert_interval", "haproxy_dead_after")),
     "haproxy_hangs": ("lb", "HAProxy hangs", 2, ("advert_interval", "haproxy_hung_after")),
-    "lb_clean_stop": ("lb", "keepalived is stopped", 1, ("advert_interval",)),
-    "server_lost": ("waf, app", "a host dies: a request waits", 1, ("connect", "tcp_user")),
-    "postmaster_killed": ("db", "the primary's server dies", 5, ("monitor_interval", "reconnect_attempts")),
-    "host_lost": ("db", "the primary's host dies", 8, ("monitor_interval", "connect_timeout", "lease")),
-    "isolated": ("db", "the primary is cut off", 8, ("monitor_interval", "connect_timeout", "lease")),
-    "frozen": ("db", "the primary freezes", 8, ("patience", "lease")),
-    "standby_lost": ("db", "the standby is lost: commits wait", 5, ("patience", "interval", "heartbeat")),
+    "lb_clean_stop": ("lb", "keepalived stops", 1, ("advert_interval",)),
+    "server_lost": ("waf app", "host dies: one waits", 1, ("connect", "tcp_user")),
+    "postmaster_killed": ("db", "primary's server dies", 5, ("monitor_interval", "reconnect_attempts")),
+    "host_lost": ("db", "primary's host dies", 8, ("connect_timeout", "lease")),
+    "isolated": ("db", "primary is cut off", 8, ("connect_timeout", "lease")),
+    "frozen": ("db", "primary freezes", 8, ("patience", "lease")),
+    "standby_lost": ("db", "standby dies: one waits", 5, ("patience", "heartbeat")),
 }
 
 
@@ -115,7 +115,7 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
         {
             "tier": tier,
             "event": event,
-            "timers": ", ".join(f"{timer} {known[timer]:g}" for timer in timers),
+            "timers": ", ".join(f"{_short(timer)} {float(known[timer]):g}" for timer in timers),
             "worst": round(seconds[name], 2),
             "target": float(target) if target and tier == "db" else usual,
         }
@@ -123,27 +123,28 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _short(timer: str) -> str:
+    return timer.removeprefix("haproxy_").removesuffix("_after").partition("_")[0]
+
+
 def findings(given: Mapping[str, Any]) -> list[Finding]:
     """Return what is wrong with the timers: unsafe ones, and a target that they can't keep."""
+    target = given.get("target")
     try:
-        found = rows(given)
+        found = rows({**given, "target": None})
     except StackError as error:
         subject, _, rest = str(error).partition(": ")
         problem, _, mend = rest.rpartition("; ")
         return [Finding(subject, problem, mend)]
-    target = given.get("target")
     if target is None:
         return []
     if isinstance(target, bool) or not isinstance(target, int | float) or target <= 0:
         return [Finding("ha_rto_target", f"{target!r} is no number of seconds above 0", "set it to 8, for example")]
-    return [
-        Finding(
-            "ha_rto_target", f"{row['event']}: up to {row['worst']:g} s, which is more than {target:g} s",
-            "raise the target, or set repmgr_rto to a faster preset",
-        )
-        for row in found
-        if row["tier"] == "db" and row["worst"] > target
-    ]  # fmt: skip
+    worst = max((row for row in found if row["tier"] == "db"), key=lambda row: row["worst"])
+    if worst["worst"] <= target:
+        return []
+    problem = f"{worst['event']}: away for up to {worst['worst']:g} s, more than {target:g} s"
+    return [Finding("ha_rto_target", problem, "raise the target, or set repmgr_rto to a faster preset")]
 
 
 class LbTimers(TypedDict):

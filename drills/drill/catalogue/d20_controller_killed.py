@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 from drill.plan import Drill
 from drill.stage import Stage
@@ -24,6 +26,9 @@ def play(stage: Stage) -> None:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_STDOUT_CALLBACK": "default",
     }
+    if spec := find_spec("ansible_mitogen"):  # several times faster, and as good to be killed
+        environment["ANSIBLE_STRATEGY"] = "mitogen_linear"
+        environment["ANSIBLE_STRATEGY_PLUGINS"] = str(Path(str(spec.origin)).parent / "plugins" / "strategy")
     with subprocess.Popen(
         command,
         cwd=facts["folder"],

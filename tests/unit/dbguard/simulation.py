@@ -30,6 +30,7 @@ class Postgres:
     def __init__(self, *, primary: bool) -> None:
         self.running = True
         self.frozen = False
+        self.recovering = False
         self.signal = not primary
         self.primary = primary
         self.timeline = 1
@@ -44,7 +45,7 @@ class Postgres:
         self.waiting: list[tuple[int, int]] = []
 
     def kill(self) -> None:
-        self.running = self.frozen = False
+        self.running = self.frozen = self.recovering = False
         self.life += 1
         self.waiting = []
         self.flushed = {}
@@ -92,6 +93,7 @@ class World:
         policy: protocol.Policy = "zero_loss",
         node: type[protocol.Node] = protocol.Node,
         hand_overs: int = 0,
+        recovery: float = 0.0,
     ) -> None:
         self.random = random.Random(seed)
         self.policy = policy
@@ -101,6 +103,7 @@ class World:
         self.count = 0
         self.cut: dict[tuple[str, str], int] = {}
         self.loss = 0.0
+        self.recovery = recovery
         self.linger = self.random.uniform(0, 3)
         self.acknowledged: list[int] = []
         self.last_write = 0
@@ -165,7 +168,7 @@ class World:
         postgres = machine.postgres
         if postgres is None:
             guard.observe(now, protocol.Local("primary"))
-        elif not (postgres.running and postgres.frozen):
+        elif postgres.recovering or not (postgres.running and postgres.frozen):
             guard.observe(now, self.observation(machine, postgres))
         actions = guard.tick(now)
         machine.disk = guard.durable
@@ -181,6 +184,10 @@ class World:
                 self.do(machine, action)
 
     def observation(self, machine: Machine, postgres: Postgres) -> protocol.Local:
+        if postgres.recovering:
+            return protocol.Local(
+                "unknown", postgres.timeline, postgres.signal, policy_number=postgres.policy_number
+            )
         if not postgres.running or not postgres.primary:
             role: protocol.Role = "standby" if postgres.running else "stopped"
             receiving = any(self.connected(other, machine) for other in self.databases if other is not machine)
@@ -264,6 +271,11 @@ class World:
             return
         if action.what == "start":
             postgres.start()
+            if self.recovery and postgres.primary:
+                # Answers nobody while it replays what it had not written out.
+                postgres.frozen = postgres.recovering = True
+                seconds = self.random.uniform(0, self.recovery)
+                self.later(seconds, machine.name, self.recovered, machine, postgres, postgres.life)
         elif action.what == "stop":
             postgres.kill()
         elif action.what == "promote" and postgres.running and not postgres.frozen and not postgres.primary:
@@ -274,6 +286,11 @@ class World:
         elif action.what == "rejoin":
             self.rejoin(machine, postgres, self.machines[action.primary])
         self.recheck(machine, postgres)
+
+    def recovered(self, machine: Machine, postgres: Postgres, life: int) -> None:
+        if postgres.life == life:
+            postgres.frozen = postgres.recovering = False
+            self.recheck(machine, postgres)
 
     def rejoin(self, machine: Machine, postgres: Postgres, primary: Machine) -> None:
         source = primary.postgres
@@ -542,11 +559,14 @@ class World:
                         raise Violation(f"{len(lost)} acknowledged writes are lost on {machine.name}")
 
 
-def run(seed: int, *, node: type[protocol.Node] = protocol.Node, hand_overs: int = 0) -> World:
-    """Run one history; every tenth has three databases, every third is asynchronous."""
+def run(seed: int, *, node: type[protocol.Node] = protocol.Node, hand_overs: int = 0, recovery: float = 0.0) -> World:
+    """Run one history; every tenth has three databases, every third is asynchronous.
+
+    :param recovery: for how many seconds a primary's server may replay its log before it answers.
+    """
     world = World(
         seed, databases=3 if seed % 10 == 9 else 2, policy="available" if seed % 3 == 0 else "zero_loss", node=node,
-        hand_overs=hand_overs,
+        hand_overs=hand_overs, recovery=recovery,
     )  # fmt: skip
     try:
         world.run()

@@ -19,6 +19,11 @@ def test_no_hand_over_amid_failures_loses_a_write_or_has_two_sides_or_stays_down
     assert len(handed_over) > len(histories) // 2
 
 
+def test_no_server_that_recovers_slowly_loses_a_write_or_keeps_the_service_down():
+    for seed in range(HISTORIES // 10):
+        simulation.run(seed, recovery=12.0)
+
+
 def first_violation(node: type[protocol.Node], what: str) -> str:
     for seed in range(2000):
         try:

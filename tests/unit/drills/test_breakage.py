@@ -5,14 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.nospof.stack.plugins.plugin_utils import budget
 from consistency.cluster import Cluster
 from drill import breakage, runner
 from drill.breakage import Fault
 from drill.catalogue import DRILLS
-from drill.runner import Refused, chosen, longest, promised, skipped
+from drill.runner import Refused, chosen, promised, skipped
 from drill.stack import options, ssh_config
 
-TIMERS = {"rto": "fast", "advert_interval": "0.1", "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "lbs": 2}
+TIMERS = {
+    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": 0.8,
+    "tcp_user": 0.8, "lbs": 2,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def test_there_are_twenty_drills_and_each_tells_all():
     assert len({drill.name for drill in DRILLS}) == 20
     for drill in DRILLS:
         assert all((drill.title, drill.breaks, drill.heals))
-        assert promised(drill, longest(TIMERS)).keys() == drill.promise.keys()
+        assert promised(drill, budget.longest(TIMERS)).keys() == drill.promise.keys()
 
 
 def test_drills_are_chosen_by_name_and_number():

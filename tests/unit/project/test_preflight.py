@@ -1,5 +1,7 @@
 """Bad input: one clear line each, and no host is touched."""
 
+import functools
+import operator
 import os
 import subprocess
 import sys
@@ -7,8 +9,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+from ansible_collections.nospof.stack.plugins.plugin_utils.inventory import inventory_findings
 
 ROOT = Path(__file__).resolve().parents[3]
+init_plugin_loader([str(ROOT / "collections")])
 
 
 def run(*arguments, **environment):
@@ -31,21 +40,67 @@ def site(tmp_path):
     ssh.chmod(0o755)
 
     def spoil(change):
-        inventory = yaml.safe_load((ROOT / "inventories/example-onprem/hosts.yml").read_text())
-        settings = yaml.safe_load((ROOT / "inventories/example-onprem/group_vars/all/stack.yml").read_text())
-        inventory["all"]["vars"] = {
-            **settings,
-            "vault_shop_password": "ahX4aeyeiyoh",
-            "vault_repmgr_password": "eeTh0ohng8ah",
-            "vault_storefront_secret_key": "ie5Shoh5koochoo7oos5Ohdeimie6Noh",
-            "app_source": str(ROOT / "demo/storefront"),
-        }
-        change(inventory["all"])
-        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory(change)}))
         done = run("-i", tmp_path / "hosts.yml", "site.yml", ANSIBLE_SSH_EXECUTABLE=str(ssh))
         return done, touched.exists()
 
     return spoil
+
+
+def inventory(change):
+    """Return the example's inventory, in which this was spoilt."""
+    top = yaml.safe_load((ROOT / "inventories/example-onprem/hosts.yml").read_text())["all"]
+    top["vars"] = {
+        **yaml.safe_load((ROOT / "inventories/example-onprem/group_vars/all/stack.yml").read_text()),
+        "vault_shop_password": "ahX4aeyeiyoh",
+        "vault_repmgr_password": "eeTh0ohng8ah",
+        "vault_storefront_secret_key": "ie5Shoh5koochoo7oos5Ohdeimie6Noh",
+        "app_source": str(ROOT / "demo/storefront"),
+    }
+    change(top)
+    return top
+
+
+BAD = yaml.safe_load((ROOT / "tests/data/bad_inventories.yml").read_text())
+
+
+def spoiler(changes):
+    """Return a function that changes a tree at dotted paths; None removes what is there."""
+
+    def spoil(top):
+        for path, value in changes.items():
+            *way, last = path.split(".")
+            place = functools.reduce(dict.__getitem__, way, top)
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+
+    return spoil
+
+
+@pytest.mark.parametrize("bad", [bad for bad in BAD if not bad.get("played")], ids=operator.itemgetter("name"))
+def test_each_bad_inventory_gets_its_own_line(bad, tmp_path):
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory(spoiler(bad["change"]))}))
+    loader = DataLoader()
+    found = InventoryManager(loader=loader, sources=[str(tmp_path / "hosts.yml")])
+    hostvars = HostVars(found, VariableManager(loader=loader, inventory=found), loader)
+    assert inventory_findings(hostvars, found.get_groups_dict()) == [bad["says"]]
+
+
+@pytest.mark.parametrize("bad", [bad for bad in BAD if bad.get("played")], ids=operator.itemgetter("name"))
+def test_what_is_computed_wrongly_is_refused_before_a_host_is_touched(site, bad):
+    done, touched = site(spoiler(bad["change"]))
+    assert done.returncode != 0
+    assert bad["says"] in " ".join(done.stdout.split())
+    assert "1 problem(s) in the inventory; nothing was changed" in done.stdout
+    assert not touched
+
+
+def test_there_are_many_examples_and_each_says_something_else():
+    assert len(BAD) >= 60
+    assert len({bad["says"] for bad in BAD}) > len(BAD) - 5
+    assert len({bad["name"] for bad in BAD}) == len(BAD)
 
 
 def test_a_sound_inventory_passes_on_to_the_hosts(site):

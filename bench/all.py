@@ -1,0 +1,77 @@
+"""Runs the benchmarks that are named, all by default, and puts their tables together: reports/bench.md and reports/bench.json.
+
+bench/all.py [NAME ...]     on the lab that `make demo` has brought up; wrk is installed where it is missing
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / "reports"
+
+# By name: what it is about, and its command.
+BENCHES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "repeat": ("Converging when nothing is to be changed", ("convergence.py", "repeat")),
+    "fresh": ("Converging new nodes", ("convergence.py", "fresh")),
+    "growth": ("Growing with the number of hosts", ("convergence.py", "growth")),
+    "rendering": ("Computing the load balancers' configuration", ("load_balancer.py", "rendering")),
+    "throughput": ("Load balancer", ("load_balancer.py", "throughput")),
+    "outages": ("Load balancer lost", ("load_balancer.py", "outages")),
+    "waf": ("Web application firewall", ("waf.py",)),
+    "deploy": ("Deployment under load", ("deploy.py",)),
+    "database": ("Databases lost", ("database.py",)),
+}
+
+
+def main(names: Sequence[str]) -> int:
+    """Run them one after the other; return how many failed."""
+    if unknown := [name for name in names if name not in BENCHES]:
+        sys.exit(f"there is no benchmark {' or '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if shutil.which("wrk") is None:
+        subprocess.run(["apt-get", "install", "--yes", "--quiet", "wrk"], check=True, stdout=subprocess.DEVNULL)
+    REPORTS.mkdir(exist_ok=True)
+    results = []
+    for name in names or BENCHES:
+        title, command = BENCHES[name]
+        began = time.monotonic()
+        sys.stdout.write(f"{title} ({name}) ...\n")
+        sys.stdout.flush()
+        done = subprocess.run(
+            [sys.executable, ROOT / "bench" / command[0], *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )  # fmt: skip
+        sys.stdout.write(done.stdout)
+        results.append(
+            {
+                "name": name,
+                "title": title,
+                "exit_code": done.returncode,
+                "seconds": round(time.monotonic() - began),
+                "table": done.stdout,
+            }
+        )
+        write(results)
+    return sum(bool(result["exit_code"]) for result in results)
+
+
+def write(results: Sequence[dict[str, object]]) -> None:
+    """Write both reports, so that what was measured outlasts whatever comes next."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    head = {"measured": datetime.now(UTC).isoformat(timespec="seconds"), "version": commit.stdout.strip()}
+    lines = [f"# Benchmarks\n\nMeasured {head['measured']}, version {head['version'] or 'unknown'}.\n"]
+    lines += [f"## {result['title']}\n\n{result['table']}" for result in results]
+    for name, text in {"bench.json": json.dumps({**head, "results": results}, indent=1), "bench.md": "\n".join(lines)}.items():
+        new = REPORTS / f".{name}"
+        new.write_text(text)
+        new.replace(REPORTS / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""What speaks against machines, and what a refusal says without Ansible's words."""
+
+import copy
+
+import pytest
+from ansible_collections.nospof.stack.plugins.filter.failover_budget import failover_budget
+from ansible_collections.nospof.stack.plugins.filter.refusals import refusals
+from ansible_collections.nospof.stack.plugins.modules import host_updates_info, preflight_host_info
+from ansible_collections.nospof.stack.plugins.plugin_utils import preflight
+
+TIERS = {
+    "lb": ["lb1", "lb2"], "waf": ["waf1", "waf2"], "app": ["app1", "app2"], "db": ["db1", "db2"], "witness": ["w1"],
+}  # fmt: skip
+TOPOLOGY = {
+    "tiers": TIERS,
+    "hosts": {host: {"tiers": [tier]} for tier, hosts in TIERS.items() for host in hosts},
+}
+SOUND = {
+    "system": "debian 13", "systemd": True, "memory_mb": 2000, "free_mb": 9000, "time": 1000.0, "keepalived": False,
+    "listeners": [{"port": 22, "program": "sshd"}],
+}  # fmt: skip
+TIMERS = {
+    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": 0.8,
+    "tcp_user": 0.8, "lbs": 2, "target": None,
+}  # fmt: skip
+
+
+def judge(without=(), **changes):
+    reports = {host: copy.deepcopy(SOUND) for host in TOPOLOGY["hosts"] if host not in without}
+    for host, change in changes.items():
+        reports[host] |= change
+    return preflight.verdict(TOPOLOGY, reports | {host: {"unreachable": True} for host in without})
+
+
+def test_sound_hosts_pass():
+    assert judge() == {"problems": [], "warnings": []}
+
+
+@pytest.mark.parametrize(
+    ("host", "change", "line"),
+    [
+        ("app1", {"system": "ubuntu 24.04"}, "operating system on app1: ubuntu 24.04 is none that this was tested with"),
+        ("app1", {"systemd": False}, "systemd on app1: does not run the machine"),
+        ("db2", {"memory_mb": 300}, "memory on db2: 300 MiB are not enough for db; give it 700 MiB at least"),
+        ("waf1", {"free_mb": 10}, "/var on waf1: has 10 MiB left"),
+        ("w1", {"time": 2000.0}, "clock on w1: is off by 1000 s; have it set by NTP"),
+        (
+            "lb1",
+            {"listeners": [{"port": 443, "program": "apache2"}]},
+            "port 443 on lb1: is taken by apache2, but haproxy needs it",
+        ),
+        (
+            "lb2",
+            {"conflicts": ["virtual IP 10.0.0.9: somebody else answers; free it"]},
+            "virtual IP 10.0.0.9 on lb2: somebody else answers; free it",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_host_is_told(host, change, line):
+    (found,) = judge(**{host: change})["problems"]
+    assert found.startswith(line)
+
+
+def test_what_the_stack_itself_listens_with_is_no_problem():
+    ours = [{"port": 443, "program": "haproxy"}, {"port": 8443, "program": "apache2"}]
+    assert judge(lb1={"listeners": ours})["problems"] == []
+
+
+def test_the_rest_goes_on_without_a_host_that_others_can_stand_in_for():
+    found = judge(without=["db2", "waf1"])
+    assert found["problems"] == []
+    assert found["warnings"] == [
+        "group waf: waf1 can't be reached and is left as it is; the rest goes on",
+        "group db: db2 can't be reached and is left as it is; the rest goes on",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        (["waf1", "waf2"], "group waf: none of its hosts can be reached; bring one back first"),
+        (["db1", "db2"], "group db: none of its hosts can be reached; bring one back first"),
+        (
+            ["db1", "w1"],
+            (
+                "groups db and witness: db1, w1 can't be reached, and the rest of 3 voters is no majority; "
+                "bring back enough of them first"
+            ),
+        ),
+    ],
+)
+def test_nothing_is_done_where_a_tier_is_gone(missing, line):
+    assert judge(without=missing)["problems"] == [line]
+
+
+def test_what_ss_shows_is_read():
+    shown = (
+        'LISTEN 0 511 0.0.0.0:443 0.0.0.0:* users:(("haproxy",pid=7,fd=6),("haproxy",pid=8,fd=6))\n'
+        'LISTEN 0 244 [::1]:5432 [::]:* users:(("postgres",pid=9,fd=5))\nLISTEN 0 5 10.0.0.1:8008 0.0.0.0:*\n'
+    )
+    assert preflight_host_info.listeners(shown) == [
+        {"port": 443, "program": "haproxy"}, {"port": 5432, "program": "postgres"}, {"port": 8008, "program": ""},
+    ]  # fmt: skip
+
+
+def test_refusals_are_told_once_and_without_ansible_s_words():
+    wrapped = "Task failed: Error: The filter plugin 'nospof.stack.x' failed: "
+    assert refusals([wrapped + "shop: unknown", wrapped + "shop: unknown", "a:\n- b: c\n- d: e", ""]) == [
+        "shop: unknown", "b: c", "d: e", "",
+    ]  # fmt: skip
+
+
+def test_the_budget_is_a_table_and_keeps_the_targets():
+    found = failover_budget(TIMERS)
+    assert found["problems"] == []
+    assert all(row["worst"] <= row["target"] for row in found["rows"])
+    assert len(found["table"]) == len(found["rows"]) + 2
+    # Ansible would break longer lines.
+    assert max(map(len, found["table"])) <= 76
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"target": 3}, "ha_rto_target: primary freezes: away for up to 7.5 s, more than 3 s"),
+        ({"target": "soon"}, "ha_rto_target: 'soon' is no number of seconds above 0"),
+        ({"rto": "reckless"}, "repmgr_rto: 'reckless' is none of fast, normal, wide"),
+        ({"advert_interval": 0.01}, "keepalived_advert_interval: 0.01 is not from"),
+    ],
+)
+def test_unsafe_timers_and_targets_out_of_reach_are_found(change, line):
+    (found,) = failover_budget(TIMERS | change)["problems"]
+    assert found.startswith(line)
+
+
+def test_what_apt_would_install_is_read():
+    simulated = "Reading lists\nInst nginx [1.0] (1.1 Debian)\nInst libssl3 (3.1)\nConf nginx (1.1)\n"
+    assert host_updates_info.upgradable(simulated) == ["libssl3", "nginx"]
+
+
+def test_only_code_that_was_replaced_makes_a_process_old(tmp_path, monkeypatch):
+    def look(lines):
+        maps = tmp_path / "maps"
+        maps.write_text(lines)
+        monkeypatch.setattr("builtins.open", lambda *_, **__: maps.open())
+        return host_updates_info.stale("1")
+
+    assert look("7f00-7f01 r-xp 00000000 fe:00 1  /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n")
+    assert not look("7f00-7f01 rw-s 00000000 00:01 1  /dev/zero (deleted)\n7f00-7f01 r-xp 0 fe:00 1  /usr/sbin/haproxy\n")
