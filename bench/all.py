@@ -27,6 +27,7 @@ BENCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "outages": ("Load balancer lost", ("load_balancer.py", "outages")),
     "waf": ("Web application firewall", ("waf.py",)),
     "deploy": ("Deployment under load", ("deploy.py",)),
+    "upkeep": ("Updates and new certificates under load", ("upkeep.py",)),
     "database": ("Databases lost", ("database.py",)),
 }
 
@@ -63,11 +64,16 @@ def main(names: Sequence[str]) -> int:
 
 def write(results: Sequence[dict[str, object]]) -> None:
     """Write both reports, so that what was measured outlasts whatever comes next."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     head = {"measured": datetime.now(UTC).isoformat(timespec="seconds"), "version": commit.stdout.strip()}
     lines = [f"# Benchmarks\n\nMeasured {head['measured']}, version {head['version'] or 'unknown'}.\n"]
     lines += [f"## {result['title']}\n\n{result['table']}" for result in results]
-    for name, text in {"bench.json": json.dumps({**head, "results": results}, indent=1), "bench.md": "\n".join(lines)}.items():
+    for name, text in {
+        "bench.json": json.dumps({**head, "results": results}, indent=1),
+        "bench.md": "\n".join(lines),
+    }.items():
         new = REPORTS / f".{name}"
         new.write_text(text)
         new.replace(REPORTS / name)

@@ -4,9 +4,10 @@ Run it in the checkout as .venv/bin/python bench/convergence.py COMMAND [NUMBER 
 
 repeat [RUNS]           site.yml when nothing is to be changed (3 times), on the lab that `make demo` has brought up
 fresh [RUNS]            site.yml on nine new nodes (once with each strategy)                      about 8 minutes a run
+interrupted [TIMES]     site.yml on nine new nodes, killed 20 times at random moments, then repeated   about 15 minutes
 growth [NODES ...]      roles common and certificates on 1, 4, 9 and 25 new nodes, and again      about 5 minutes
 
-`fresh` and `growth` make a lab of their own beside the demo's, and remove it. Each prints a Markdown table and writes
+`fresh`, `interrupted` and `growth` make a lab of their own beside the demo's, and remove it. Each prints a Markdown table and writes
 reports/bench-COMMAND.json. A module call is one that a node's Python had to be started for.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -177,6 +180,47 @@ def fresh(runs: int = 1) -> list[Row]:
     return found
 
 
+def interrupted(times: int = 20) -> list[Row]:
+    """Kill the controller with all its children at random moments while it converges new nodes, then let it end.
+
+    :raises RuntimeError: a run that was not killed failed.
+    """
+    moments = random.Random(1)  # noqa: S311 - chance, not secrecy
+    ended = 0
+    with nodes() as inventory:
+        for _ in range(times):
+            command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "site.yml"]
+            plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
+            environment = {
+                **os.environ,
+                **BENCH,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
+                "ANSIBLE_STRATEGY": "mitogen_linear",
+            }
+            with subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+            ) as run:
+                try:
+                    code = run.wait(moments.uniform(5, 60))
+                except subprocess.TimeoutExpired:
+                    os.killpg(run.pid, signal.SIGKILL)
+                else:
+                    ended += 1
+                    if code:
+                        raise RuntimeError(f"site.yml ended by itself with {code}")
+        last = play("site.yml", inventory=inventory, ANSIBLE_STRATEGY="mitogen_linear", **BENCH)
+        again = play("site.yml", inventory=inventory, ANSIBLE_STRATEGY="mitogen_linear", **BENCH)
+    return [
+        {
+            "run": "site.yml, new nodes, killed at random moments",
+            "killed": times - ended,
+            "last_run_s": last["seconds"],
+            "changed_by_the_one_after": again["changed"],
+        }
+    ]
+
+
 def growth(*counts: int) -> list[Row]:
     """Converge more and more light nodes, and again when nothing is to be changed."""
     found: list[Row] = []
@@ -205,7 +249,7 @@ def table(found: Sequence[Row]) -> str:
 
 def main() -> None:
     """Measure what the first argument names."""
-    jobs: dict[str, Callable[..., list[Row]]] = {job.__name__: job for job in (repeat, fresh, growth)}
+    jobs: dict[str, Callable[..., list[Row]]] = {job.__name__: job for job in (repeat, fresh, interrupted, growth)}
     name, *numbers = sys.argv[1:] or [""]
     if name not in jobs:
         sys.exit(__doc__)

@@ -59,6 +59,7 @@ class Crowd:
     context: ssl.SSLContext | None = None
     timeout: float = 20
     results: list[Result] = field(default_factory=list)
+    repeated: int = 0  # sent once more since an idle connection had just been closed, as browsers do unseen
 
     def __post_init__(self) -> None:
         """Prepare the thread that sends."""
@@ -111,8 +112,21 @@ class Crowd:
 
     async def _exchange(self, request: Request, number: int) -> tuple[int, str]:
         keep = number % 2 == 0
+        reader, writer, used = await self._connect(keep=keep)
+        try:
+            return await self._ask(request, number, reader, writer, keep=keep)
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            unheard = not isinstance(error, asyncio.IncompleteReadError) or not error.partial
+            if not (used and unheard and request.method == "GET"):
+                raise
+        self.repeated += 1
+        reader, writer, _ = await self._connect(keep=False)
+        return await self._ask(request, number, reader, writer, keep=keep)
+
+    async def _ask(
+        self, request: Request, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, keep: bool
+    ) -> tuple[int, str]:
         cookies = self._cookies[number % SHOPPERS]
-        reader, writer = await self._connect(keep=keep)
         try:
             writer.write(self._head(request, cookies, keep=keep) + request.body)
             await writer.drain()
@@ -131,15 +145,17 @@ class Crowd:
             writer.close()
         return status, dict(headers).get("x-release", "")
 
-    async def _connect(self, *, keep: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, *, keep: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
+        """Return a connection, and whether it was used before."""
         while keep and self._idle:
             since, reader, writer = self._idle.pop()
             if time.monotonic() - since < REST and not reader.at_eof():
-                return reader, writer
+                return reader, writer, True
             writer.close()
-        return await asyncio.open_connection(
+        reader, writer = await asyncio.open_connection(
             self.address, self.port, ssl=self.context, server_hostname=self.name if self.context else None
         )
+        return reader, writer, False
 
     def _head(self, request: Request, cookies: dict[str, str], *, keep: bool) -> bytes:
         lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {self.name}"]

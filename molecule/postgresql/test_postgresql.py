@@ -250,6 +250,4 @@ def test_a_server_that_is_killed_while_it_is_being_started_is_not_waited_for(hos
             hosts["db1"].run("sleep %s; " + kill, str(moment / 1000), unit)
             # Whether it was killed or not: the next start comes to an end.
             hosts["db1"].run("timeout 30 systemctl start %s", unit)
-            lab.eventually(
-                lambda: hosts["db1"].run("timeout 30 systemctl start %s", unit).rc == 0, "it runs again"
-            )
+            lab.eventually(lambda: hosts["db1"].run("timeout 30 systemctl start %s", unit).rc == 0, "it runs again")

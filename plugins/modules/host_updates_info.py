@@ -96,7 +96,9 @@ def main() -> None:
     )
     units = []
     for pattern in module.params["units"]:
-        _, listed, _ = module.run_command(["systemctl", "list-units", "--plain", "--no-legend", "--state=active", pattern])
+        _, listed, _ = module.run_command(
+            ["systemctl", "list-units", "--plain", "--no-legend", "--state=active", pattern]
+        )
         units += [line.split()[0] for line in listed.splitlines()]
     old = []
     for unit in units:

@@ -80,11 +80,9 @@ def listeners(shown: str) -> list[dict[str, object]]:
     """Return who listens, from what `ss -Hltnp` shows."""
     found: set[tuple[int, str]] = set()
     for line in shown.splitlines():
-        fields = line.split()
-        if len(fields) < 4:
-            continue
+        _state, _received, _sent, local, *_ = line.split()
         programs = re.findall(r'\("([^"]+)",pid=', line) or [""]
-        found |= {(int(fields[3].rpartition(":")[2]), program) for program in programs}
+        found |= {(int(local.rpartition(":")[2]), program) for program in programs}
     return [{"port": port, "program": program} for port, program in sorted(found)]
 
 

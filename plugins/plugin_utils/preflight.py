@@ -57,7 +57,9 @@ def _host(host: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> 
         problem = f"{report['system'] or 'the operating system'} is none that this was tested with"
         yield Finding("operating system", problem, f"use {' or '.join(SYSTEMS)}", (host,))
     if not report["systemd"]:
-        yield Finding("systemd", "does not run the machine", "use a machine or a container that is booted by it", (host,))
+        yield Finding(
+            "systemd", "does not run the machine", "use a machine or a container that is booted by it", (host,)
+        )
     memory = sum(MEMORY_MB.get(tier, 0) for tier in mine)
     if report["memory_mb"] < memory:
         problem = f"{report['memory_mb']} MiB are not enough for {' and '.join(mine)}"
@@ -94,10 +96,11 @@ def _clocks(asked: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
 
 def _lost(tiers: Mapping[str, list[str]], missing: list[str]) -> list[Finding]:
     """Find tiers that can't do without the hosts that are missing."""
-    found = []
-    for tier in ("lb", "waf", "app", "db"):
-        if tiers[tier] and all(host in missing for host in tiers[tier]):
-            found.append(Finding(f"group {tier}", "none of its hosts can be reached", "bring one back first"))
+    found = [
+        Finding(f"group {tier}", "none of its hosts can be reached", "bring one back first")
+        for tier in ("lb", "waf", "app", "db")
+        if tiers[tier] and all(host in missing for host in tiers[tier])
+    ]
     voters = list(dict.fromkeys([*tiers["db"], *tiers["witness"]]))
     gone = [host for host in voters if host in missing]
     if len(gone) * 2 > len(voters) and not all(host in missing for host in tiers["db"]):

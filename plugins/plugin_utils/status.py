@@ -77,7 +77,9 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     held = [
         {
             "address": vip["address"],
-            "holders": [host for host in topology["tiers"]["lb"] if vip["address"] in asked.get(host, {}).get("addresses", [])],
+            "holders": [
+                host for host in topology["tiers"]["lb"] if vip["address"] in asked.get(host, {}).get("addresses", [])
+            ],
         }
         for vip in topology["virtual_ips"]
     ]

@@ -16,7 +16,11 @@ TIERS = {
     "witness": "witness",
     "monitor": "monitoring",
 }
-HEADLINES = {"ok": "Everything is in order", "degraded": "Degraded: it serves, with less redundancy", "broken": "Broken"}
+HEADLINES = {
+    "ok": "Everything is in order",
+    "degraded": "Degraded: it serves, with less redundancy",
+    "broken": "Broken",
+}
 SIGNS = {"ok": "✓", "degraded": "!", "broken": "✗"}
 WIDE, HIGH, GAP_X, GAP_Y, LEFT, TOP = 168, 52, 28, 46, 104, 84
 
@@ -102,7 +106,9 @@ def _way(
     start = (above[1][0] + WIDE / 2, above[1][1] + HIGH) if above else (middle, 26)
     end = (below[1][0] + WIDE / 2, below[1][1])
     bend = (start[1] + end[1]) / 2
-    curve = f"M{start[0]:.0f} {start[1]:.0f}C{start[0]:.0f} {bend:.0f} {end[0]:.0f} {bend:.0f} {end[0]:.0f} {end[1]:.0f}"
+    curve = (
+        f"M{start[0]:.0f} {start[1]:.0f}C{start[0]:.0f} {bend:.0f} {end[0]:.0f} {bend:.0f} {end[0]:.0f} {end[1]:.0f}"
+    )
     return f'<path class="{"way" if link["used"] else "idle"}" d="{curve}"/>'
 
 

@@ -185,9 +185,7 @@ class World:
 
     def observation(self, machine: Machine, postgres: Postgres) -> protocol.Local:
         if postgres.recovering:
-            return protocol.Local(
-                "unknown", postgres.timeline, postgres.signal, policy_number=postgres.policy_number
-            )
+            return protocol.Local("unknown", postgres.timeline, postgres.signal, policy_number=postgres.policy_number)
         if not postgres.running or not postgres.primary:
             role: protocol.Role = "standby" if postgres.running else "stopped"
             receiving = any(self.connected(other, machine) for other in self.databases if other is not machine)

@@ -39,7 +39,11 @@ def test_sound_hosts_pass():
 @pytest.mark.parametrize(
     ("host", "change", "line"),
     [
-        ("app1", {"system": "ubuntu 24.04"}, "operating system on app1: ubuntu 24.04 is none that this was tested with"),
+        (
+            "app1",
+            {"system": "ubuntu 24.04"},
+            "operating system on app1: ubuntu 24.04 is none that this was tested with",
+        ),
         ("app1", {"systemd": False}, "systemd on app1: does not run the machine"),
         ("db2", {"memory_mb": 300}, "memory on db2: 300 MiB are not enough for db; give it 700 MiB at least"),
         ("waf1", {"free_mb": 10}, "/var on waf1: has 10 MiB left"),
@@ -146,4 +150,6 @@ def test_only_code_that_was_replaced_makes_a_process_old(tmp_path, monkeypatch):
         return host_updates_info.stale("1")
 
     assert look("7f00-7f01 r-xp 00000000 fe:00 1  /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n")
-    assert not look("7f00-7f01 rw-s 00000000 00:01 1  /dev/zero (deleted)\n7f00-7f01 r-xp 0 fe:00 1  /usr/sbin/haproxy\n")
+    assert not look(
+        "7f00-7f01 rw-s 00000000 00:01 1  /dev/zero (deleted)\n7f00-7f01 r-xp 0 fe:00 1  /usr/sbin/haproxy\n"
+    )

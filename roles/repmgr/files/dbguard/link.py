@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from dbguard.config import Config
+from dbguard.config import Config  # noqa: TC001 - costs nothing, it was imported already
 
 
 class Tls:

@@ -406,7 +406,9 @@ class Node:
         wanted = now < self.wanted_until
         # repmgr chooses among standbys; an old primary stands for itself, and so does, in the end, a forgotten standby.
         waited = now - max(self.leaderless_since, self.rest_until)
-        alone = waited > (FORGOTTEN if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
+        alone = (
+            waited > (FORGOTTEN if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
+        )
         role = self.role(now)
         can = self.name in self.databases and (
             role == "standby" or (role == "stopped" and not self.local.standby_signal)

@@ -1,0 +1,117 @@
+"""What shoppers notice of a rolling update and of new certificates, measured on the lab that `make demo` has brought up.
+
+bench/upkeep.py [RATE [PLAYBOOK ...]]
+
+RATE requests a second (200 unless said), every tenth an order, go through the virtual IP, whether earlier ones were answered
+or not, while rolling_update restarts everything and rotate_certificates replaces every certificate. Prints a Markdown table
+and writes reports/bench-upkeep.json. `repeated` counts requests on connections that had just been closed as idle, which
+browsers send again unseen; `lost` the orders that were confirmed and are not in the database.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "drills"))
+
+# They are beside, not installed.
+from shoppers import Crowd, crowd_at  # noqa: E402
+
+import lab  # noqa: E402
+
+CALM = 3.0  # seconds of load before and after
+ARGUMENTS = {"rolling_update": ["-e", "rolling_update_force=true"], "rotate_certificates": []}
+
+
+def orders() -> int:
+    """Return how many orders the primary holds."""
+    query = "select case when pg_is_in_recovery() then -1 else (select count(*) from orders) end"
+    for host in lab.variable("localhost", "groups.db"):
+        command = [*lab.SSH, host, f'cd / && sudo -n runuser -u postgres -- psql -XAtqd shop -c "{query}"']
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and int(done.stdout) >= 0:
+            return int(done.stdout)
+    raise RuntimeError("no database takes writes")
+
+
+@contextmanager
+def trusting(crowd: Crowd) -> Iterator[None]:
+    """Let the crowd trust the CA that is to come, as soon as there is one."""
+    stop = threading.Event()
+    coming = lab.STATE / "ca" / "next.crt"
+
+    def look() -> None:
+        while not stop.wait(0.2):
+            if coming.exists() and crowd.context:
+                crowd.context.load_verify_locations(coming)
+                return
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
+    """Play it under load and return what the crowd noticed."""
+    before = orders()
+    crowd = crowd_at(address, rate)
+    with crowd, trusting(crowd):
+        time.sleep(CALM)
+        began = time.monotonic()
+        done = lab.ansible(f"playbooks/{playbook}.yml", *ARGUMENTS[playbook])
+        took = time.monotonic() - began
+        time.sleep(CALM)
+    if done.returncode:
+        sys.stderr.write(done.stdout[-4000:] + done.stderr[-2000:])
+    failed = Counter(
+        f"{result.request.method} {result.request.path}: {result.status or result.error}" for result in crowd.failed()
+    )
+    confirmed = sum(result.request.method == "POST" and not result.failed for result in crowd.results)
+    return {
+        "playbook": playbook,
+        "exit_code": done.returncode,
+        "took_s": round(took, 1),
+        "requests": len(crowd.results),
+        "failed": len(crowd.failed()),
+        "repeated": crowd.repeated,
+        "orders": confirmed,
+        "lost": max(0, confirmed - (orders() - before)),
+        "longest_s": round(max(result.seconds for result in crowd.results), 2),
+        "failures": [f"{count} x {text}" for text, count in failed.most_common(8)],
+    }
+
+
+def main() -> None:
+    """Measure."""
+    rate, *playbooks = sys.argv[1:] or ["200"]
+    if not rate.isdecimal() or set(playbooks) - set(ARGUMENTS):
+        sys.exit(__doc__)
+    address = str(lab.variable("lb1", "ha_virtual_ips[0].address")).split("/")[0]
+    rows = [measured(playbook, address, float(rate)) for playbook in playbooks or ARGUMENTS]
+    (ROOT / "reports").mkdir(exist_ok=True)
+    (ROOT / "reports/bench-upkeep.json").write_text(json.dumps({"rate": rate, "rows": rows}, indent=2) + "\n")
+    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    lines += [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
+    sys.stdout.write("\n".join(lines) + "\n")
+    for row in rows:
+        sys.stdout.writelines(f"\n{text}" for text in row["failures"])
+
+
+if __name__ == "__main__":
+    main()
