@@ -193,7 +193,7 @@ class _Site:
                 # A WAF whose own HAProxy is gone answers 502 while its rules are fine, and so does one that isn't sure of its rules.
                 "retry_on": ["conn-failure", "empty-response", "502"],
                 "check": {**WAF_CHECK, "host": settings.public_name},
-                "servers": self._servers("waf", WAF_PORT),
+                "servers": [server | {"maxconn": self._total()} for server in self._servers("waf", WAF_PORT)],
             }
             if settings.waf_failure_policy == "open":
                 shop["fallback"] = UNFILTERED
@@ -241,6 +241,14 @@ class _Site:
         """Return an instance's share of what the host can serve at once."""
         capacity, instances = self.settings.app_capacity, len(self.settings.app_ports)
         return -(-capacity // instances) if capacity else None
+
+    def _total(self) -> int | None:
+        """Return what all applications serve at once: no WAF can make use of more, and a crowd waits better in a queue.
+
+        Without it a WAF that is late for a moment would be buried by the handshakes of all who wait.
+        """
+        capacity = self.settings.app_capacity
+        return capacity * len(self.topology["tiers"]["app"]) if capacity else None
 
     def _to_apps(self) -> Service:
         servers = self._servers("app", APP_PORT)

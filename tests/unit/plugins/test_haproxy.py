@@ -548,3 +548,13 @@ def test_two_thousand_servers_take_no_time():
     haproxy_checked(services)
     haproxy_services(make(STACK | {f"big{number}": "a app" for number in range(2000)}), "waf1", SETTINGS)
     assert time.perf_counter() - begin < 1
+
+
+def test_no_waf_gets_more_at_once_than_all_applications_serve():
+    servers = services_of_lb(app_capacity=32)
+    assert [server["maxconn"] for server in servers] == [64, 64]
+    assert [server.get("maxconn") for server in services_of_lb()] == [None, None]
+
+
+def services_of_lb(**settings):
+    return run(STACK, "lb1", **settings)["shop"]["servers"]
