@@ -36,12 +36,13 @@ def verdict(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]
 
     :param topology: as made by the filter topology.
     :param reports: results of preflight_host_info by host, with ``conflicts`` from vrrp_neighbours_info where that was asked.
+        A host that is not among them was not asked, as --limit has it.
     """
     tiers = topology["tiers"]
     asked = {host: report for host, report in reports.items() if "system" in report}
     findings = [finding for host, report in asked.items() for finding in _host(host, topology, report)]
     findings += _clocks(asked)
-    missing = [host for host in topology["hosts"] if host not in asked]
+    missing = [host for host in reports if host not in asked]
     findings += _lost(tiers, missing)
     warnings = [
         Finding("group " + tier, f"{name_hosts(gone, {})} can't be reached and is left as it is", "the rest goes on")
