@@ -25,6 +25,10 @@ options:
     description: The name under which the results were registered.
     type: str
     required: true
+  silent:
+    description: Whether a host on which the task did not run is there with none, instead of being left out.
+    type: bool
+    default: false
 """
 
 EXAMPLES = """
@@ -40,9 +44,12 @@ _value:
 """
 
 
-def host_reports(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], name: str) -> dict[str, Any]:
+def host_reports(
+    hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], name: str, *, silent: bool = False
+) -> dict[str, Any]:
     """Return the results by host."""
-    return {host: hostvars[host][name] for host in hosts if name in hostvars[host]}
+    found = {host: hostvars[host][name] if name in hostvars[host] else None for host in hosts}
+    return {host: result for host, result in found.items() if silent or result is not None}
 
 
 class FilterModule:
