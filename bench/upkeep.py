@@ -76,7 +76,16 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
         began = time.monotonic()
         # The controller shares the machine with all nodes here, as nowhere else: it takes what they leave.
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        command = ["nice", "-n", "19", program, "-i", str(lab.INVENTORY), f"playbooks/{playbook}.yml", *ARGUMENTS[playbook]]
+        command = [
+            "nice",
+            "-n",
+            "19",
+            program,
+            "-i",
+            str(lab.INVENTORY),
+            f"playbooks/{playbook}.yml",
+            *ARGUMENTS[playbook],
+        ]
         environment = {**os.environ, **lab.ENVIRONMENT}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         took = time.monotonic() - began

@@ -48,7 +48,7 @@ def host_reports(
     hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], name: str, *, silent: bool = False
 ) -> dict[str, Any]:
     """Return the results by host."""
-    found = {host: hostvars[host][name] if name in hostvars[host] else None for host in hosts}
+    found = {host: hostvars[host].get(name) for host in hosts}
     return {host: result for host, result in found.items() if silent or result is not None}
 
 

@@ -80,7 +80,10 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
     ``postmaster_killed``, ``frozen``: the longest until writes are possible again; ``standby_lost``: the longest that
     writes are held up.
     """
-    slow = 1 + given["drift"] / 2  # the primary's clock may be slow and the voter's fast
+    slow, fast = (
+        1 - given["drift"] / 2,
+        1 + given["drift"] / 2,
+    )  # the primary's clock may be the one, the voter's the other
     usable = given["lease"] * (1 - given["drift"]) - given["fence"]
     tries = given["reconnect_attempts"]
     timeout = given["connect_timeout"]
@@ -92,8 +95,8 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
     gone = max(detection, given["lease"]) + takeover
     return {
         "usable": usable,
-        "fenced": usable * slow + given["tick"] + given["kill"],
-        "earliest_promotion": given["lease"] / slow,
+        "fenced": usable / slow + given["tick"] + given["kill"],
+        "earliest_promotion": given["lease"] / fast,
         "detection": detection,
         "host_lost": gone,
         "isolated": gone,

@@ -32,6 +32,7 @@ class Link(TypedDict):
 
     source: str
     target: str
+    up: bool  # the source would send requests here
     used: bool  # requests go here now
 
 
@@ -130,9 +131,9 @@ def _path(topology: Mapping[str, Any], asked: databases.Reports) -> list[Link]:
     tiers = topology["tiers"]
     by_address = {host["address"]: name for name, host in topology["hosts"].items() if host.get("address")}
     virtual = {vip["address"] for vip in topology["virtual_ips"]}
+    active = {host for host in tiers["lb"] if virtual & set(asked.get(host, {}).get("addresses", []))}
     found: list[Link] = [
-        {"source": "", "target": host, "used": bool(virtual & set(asked.get(host, {}).get("addresses", [])))}
-        for host in tiers["lb"]
+        {"source": "", "target": host, "up": host in active, "used": host in active} for host in tiers["lb"]
     ]
     below = {"lb": "waf" if tiers.get("waf") else "app", "waf": "app", "app": "db"}
     for tier, lower in below.items():
@@ -143,7 +144,10 @@ def _path(topology: Mapping[str, Any], asked: databases.Reports) -> list[Link]:
                 if target in tiers[lower] and not (lower == "db" and server["backend"].endswith("replica")):
                     # A host may be a server of several backends; one that it is used in is enough.
                     states[target] = states.get(target, False) or server["state"].startswith("UP")
-            found += [{"source": host, "target": target, "used": used} for target, used in states.items()]
+            idle = tier == "lb" and host not in active
+            found += [
+                {"source": host, "target": target, "up": up, "used": up and not idle} for target, up in states.items()
+            ]
     return found
 
 
@@ -153,7 +157,7 @@ def _unused(path: Iterable[Link], topology: Mapping[str, Any], asked: databases.
     sound = {host for _, host, _, _, word in rows(topology, asked) if word == "ok"}
     return [
         link for link in path
-        if not link["used"] and link["target"] not in spare and {link["source"], link["target"]} <= sound
+        if not link["up"] and link["target"] not in spare and {link["source"], link["target"]} <= sound
     ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_the_run_without_a_standby_and_a_waf_configures_the_rest(whole, tmp_path
     assert code == 0
     assert report["problems"] == []
     (holder,) = report["virtual_ips"][0]["holders"]
-    assert {"source": holder, "target": "waf1", "used": True} in report["path"]
+    assert {"source": holder, "target": "waf1", "up": True, "used": True} in report["path"]
     standby = next(name for name in ("db1", "db2") if role_of(report, name).startswith("standby"))
     power_off(standby)
     power_off("waf1")

@@ -47,6 +47,7 @@ def test_a_sound_stack_is_ok_and_shows_the_way(sound):
     assert used["", "lb1"]
     assert not used["", "lb2"]
     assert used["lb1", "waf2"]
+    assert not used["lb2", "waf2"], "it is passive"
     assert used["waf1", "app1"]
     facts = {host["host"]: host["facts"] for host in report["hosts"]}
     assert facts["waf1"] == {"mode": "block", "rules": "CRS 3.3.7", "certificates end in": "100 days"}
