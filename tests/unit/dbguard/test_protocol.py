@@ -81,6 +81,39 @@ def test_a_frozen_server_loses_the_lease_though_every_voter_answers():
     assert 1.5 < fenced < 1.5 + 3
 
 
+def fenced_while_it_recovers(*heard, timeline=1):
+    """Return when a primary that replays its log for half a minute is fenced, while it hears these voters."""
+    leader = node("db1", local=Local("stopped", timeline))
+    leader.spare_until = 0
+    leader.tick(0)
+    grant(leader, 0, *heard)
+    now = 0.0
+    while now < 30:
+        now += 0.1
+        leader.observe(now, Local("unknown", timeline))
+        actions = leader.tick(now)
+        if done(actions, Send):
+            grant(leader, now, *heard)
+        if any(do.what == "fence" for do in done(actions)):
+            return now
+    return None
+
+
+def test_a_primary_that_recovers_for_long_gives_way_to_a_standby_and_to_nobody_else():
+    assert fenced_while_it_recovers("witness1", "db2") < 1.5 + 3
+    assert fenced_while_it_recovers("witness1") is None
+    # That standby's data branched off before this primary was promoted: it would not be elected.
+    assert fenced_while_it_recovers("witness1", "db2", timeline=2) is None
+
+
+def test_a_primary_that_was_killed_while_it_recovered_gets_more_time_when_nobody_took_over():
+    leader = leading()
+    leader.held, leader.served = True, False
+    leader._step_down(0.0)
+    assert leader.rest_until >= (protocol.FORGOTTEN + 2) * TIMERS.lease
+    assert leader.futile == 1
+
+
 def test_a_voter_keeps_its_promise():
     voter = node("witness1")
     assert voter.receive(5, "db1", Renew(1, RECORD, PEER)).granted

@@ -20,7 +20,7 @@ def test_no_hand_over_amid_failures_loses_a_write_or_has_two_sides_or_stays_down
 
 
 def test_no_server_that_recovers_slowly_loses_a_write_or_keeps_the_service_down():
-    for seed in range(HISTORIES // 10):
+    for seed in range(HISTORIES // 5):
         simulation.run(seed, recovery=12.0)
 
 

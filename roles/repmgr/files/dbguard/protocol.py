@@ -580,8 +580,13 @@ class Node:
         """Tell whether another database could take over: one that is there, or one that a standing commit relies on."""
         if record.members == {self.name}:
             return not self._committed()
-        recent = {name for name, (at, _) in self.heard.items() if now - at < self.timers.lease}
-        return self.served or bool(record.members & recent)
+        # Whose data branched off before this node was promoted will not be elected while this node is there.
+        fit = {
+            name
+            for name, (at, peer) in self.heard.items()
+            if now - at < self.timers.lease and peer.timeline >= self.local.timeline
+        }
+        return self.served or bool(record.members & fit)
 
     def _propose(self, members: frozenset[str]) -> None:
         record = self.durable.record
