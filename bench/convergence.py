@@ -22,13 +22,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import ansible_mitogen
+from tables import table
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "inventories" / "lab"
@@ -65,17 +66,22 @@ LIGHT = """
 Row = dict[str, Any]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment in which Ansible's programs run."""
+    plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
+    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
+    return {**os.environ, **own, **more}
+
+
+def invocation(program: str, *arguments: object, inventory: Path = LAB) -> list[str]:
+    """Return the command that runs one of Ansible's programs."""
+    return [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *map(str, arguments)]
+
+
 def ansible(program: str, *arguments: object, inventory: Path = LAB, **more: str) -> str:
     """Run one of Ansible's programs and return what it printed."""
-    plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
-        **more,
-    }
-    command = [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = invocation(program, *arguments, inventory=inventory)
+    done = subprocess.run(command, cwd=ROOT, env=environment(**more), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{program} {' '.join(map(str, arguments))}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
     return done.stdout
@@ -185,21 +191,14 @@ def interrupted(times: int = 20) -> list[Row]:
 
     :raises RuntimeError: a run that was not killed failed.
     """
+    fast = {**BENCH, "ANSIBLE_STRATEGY": "mitogen_linear"}
     moments = random.Random(1)  # noqa: S311 - chance, not secrecy
     ended = 0
     with nodes() as inventory:
         for _ in range(times):
-            command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "site.yml"]
-            plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
-            environment = {
-                **os.environ,
-                **BENCH,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
-                "ANSIBLE_STRATEGY": "mitogen_linear",
-            }
+            command = invocation("ansible-playbook", "site.yml", inventory=inventory)
             with subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+                command, cwd=ROOT, env=environment(**fast), stdout=subprocess.DEVNULL, start_new_session=True
             ) as run:
                 try:
                     code = run.wait(moments.uniform(5, 60))
@@ -209,8 +208,8 @@ def interrupted(times: int = 20) -> list[Row]:
                     ended += 1
                     if code:
                         raise RuntimeError(f"site.yml ended by itself with {code}")
-        last = play("site.yml", inventory=inventory, ANSIBLE_STRATEGY="mitogen_linear", **BENCH)
-        again = play("site.yml", inventory=inventory, ANSIBLE_STRATEGY="mitogen_linear", **BENCH)
+        last = play("site.yml", inventory=inventory, **fast)
+        again = play("site.yml", inventory=inventory, **fast)
     return [
         {
             "run": "site.yml, new nodes, killed at random moments",
@@ -238,15 +237,6 @@ def growth(*counts: int) -> list[Row]:
     return found
 
 
-def table(found: Sequence[Row]) -> str:
-    """Return a Markdown table."""
-    lines = [f"| {' | '.join(found[0])} |", "|---" * len(found[0]) + "|"]
-    for row in found:
-        cells = [f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure what the first argument names."""
     jobs: dict[str, Callable[..., list[Row]]] = {job.__name__: job for job in (repeat, fresh, interrupted, growth)}
@@ -257,7 +247,7 @@ def main() -> None:
     folder = ROOT / "reports"
     folder.mkdir(exist_ok=True)
     (folder / f"bench-{name}.json").write_text(json.dumps(found, indent=2) + "\n")
-    sys.stdout.write(table(found) + "\n")
+    sys.stdout.write(table(found, 1) + "\n")
 
 
 if __name__ == "__main__":

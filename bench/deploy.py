@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ sys.path.insert(0, str(ROOT / "drills"))
 
 # They are beside, not installed.
 from shoppers import Crowd, crowd_at  # noqa: E402
+from tables import table  # noqa: E402
 
 import lab  # noqa: E402
 
@@ -55,9 +55,6 @@ def deploy(folder: Path | None, *, fails: bool = False) -> float:
 def measured(event: str, crowd: Crowd, took: float) -> dict[str, Any]:
     """Return what the crowd noticed."""
     seconds = sorted(result.seconds for result in crowd.results)
-    failed = Counter(
-        f"{result.request.method} {result.request.path}: {result.status or result.error}" for result in crowd.failed()
-    )
     return {
         "event": event,
         "requests": len(crowd.results),
@@ -67,7 +64,7 @@ def measured(event: str, crowd: Crowd, took: float) -> dict[str, Any]:
         "deploy_s": took,
         "median_s": statistics.median(seconds),
         "p99_s": seconds[int(len(seconds) * 0.99)],
-        "failures": [f"{count} x {text}" for text, count in failed.most_common(5)],
+        "failures": crowd.reasons(5),
     }
 
 
@@ -98,12 +95,7 @@ def main() -> None:
         deploy(None)
     (ROOT / "reports").mkdir(exist_ok=True)
     (ROOT / "reports/bench-deploy.json").write_text(json.dumps({"rate": rate, "rows": rows}, indent=2) + "\n")
-    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for row in rows:
-        cells = [f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in names]
-        lines.append(f"| {' | '.join(cells)} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(table(rows, 3) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from clients import Browsers, Client, Load, Visitors, rows  # noqa: E402
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+from tables import table  # noqa: E402
 
 import lab  # noqa: E402
 
@@ -528,16 +529,6 @@ def rendering() -> list[dict[str, Any]]:
     return [{"servers": 2000, "services": 50, "median_s": statistics.median(seconds), "worst_s": max(seconds)}]
 
 
-def table(found: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of what is not a list."""
-    names = [name for name, value in found[0].items() if not isinstance(value, list)]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for row in found:
-        cells = [f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in names]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure what the first argument names."""
     jobs: dict[str, Callable[..., list[dict[str, Any]]]] = {
@@ -550,7 +541,7 @@ def main() -> None:
     folder = ROOT / "reports"
     folder.mkdir(exist_ok=True)
     (folder / f"bench-{name}.json").write_text(json.dumps(found, indent=2) + "\n")
-    sys.stdout.write(table(found) + "\n")
+    sys.stdout.write(table(found, 2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ sys.path.insert(0, str(ROOT / "drills"))
 
 # They are beside, not installed.
 from shoppers import Crowd, crowd_at  # noqa: E402
+from tables import table  # noqa: E402
 
 import lab  # noqa: E402
 
@@ -92,21 +92,18 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
         time.sleep(CALM)
     if done.returncode:
         sys.stderr.write(done.stdout[-4000:] + done.stderr[-2000:])
-    failed = Counter(
-        f"{result.request.method} {result.request.path}: {result.status or result.error}" for result in crowd.failed()
-    )
     confirmed = sum(result.request.method == "POST" and not result.failed for result in crowd.results)
     return {
         "playbook": playbook,
         "exit_code": done.returncode,
-        "took_s": round(took, 1),
+        "took_s": took,
         "requests": len(crowd.results),
         "failed": len(crowd.failed()),
         "repeated": crowd.repeated,
         "orders": confirmed,
         "lost": max(0, confirmed - (orders() - before)),
-        "longest_s": round(max(result.seconds for result in crowd.results), 2),
-        "failures": [f"{count} x {text}" for text, count in failed.most_common(8)],
+        "longest_s": max(result.seconds for result in crowd.results),
+        "failures": crowd.reasons(8),
     }
 
 
@@ -119,10 +116,7 @@ def main() -> None:
     rows = [measured(playbook, address, float(rate)) for playbook in playbooks or ARGUMENTS]
     (ROOT / "reports").mkdir(exist_ok=True)
     (ROOT / "reports/bench-upkeep.json").write_text(json.dumps({"rate": rate, "rows": rows}, indent=2) + "\n")
-    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    lines += [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(table(rows, 2) + "\n")
     for row in rows:
         sys.stdout.writelines(f"\n{text}" for text in row["failures"])
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import yaml  # noqa: E402
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader  # noqa: E402
 from ansible.template import Templar, trust_as_template  # noqa: E402
+from tables import table  # noqa: E402
 
 import lab  # noqa: E402
 
@@ -316,16 +317,6 @@ def measure(node: Node, runs: int, seconds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of what is not a list."""
-    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for row in rows:
-        cells = [f"{row[name]:.3f}" if isinstance(row[name], float) else str(row[name]) for name in names]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure."""
     local = "--local" in sys.argv
@@ -338,7 +329,7 @@ def main() -> None:
     folder = ROOT / "reports"
     folder.mkdir(exist_ok=True)
     (folder / "bench-waf.json").write_text(json.dumps(rows, indent=2) + "\n")
-    sys.stdout.write(f"{table(rows)}\n\n{runs} runs of {seconds} s each, {time.monotonic() - began:.0f} s in all\n")
+    sys.stdout.write(f"{table(rows, 3)}\n\n{runs} runs of {seconds} s each, {time.monotonic() - began:.0f} s in all\n")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,11 @@ class Crowd:
         """Return what shoppers would have noticed."""
         return [result for result in self.results if result.failed]
 
+    def reasons(self, most: int) -> list[str]:
+        """Return what was asked for in vain and why, the most frequent first."""
+        found = Counter(f"{one.request.method} {one.request.path}: {one.status or one.error}" for one in self.failed())
+        return [f"{count} x {text}" for text, count in found.most_common(most)]
+
     def releases(self, since: int = 0) -> Counter[str]:
         """Count the answers by release, leaving out the first ones."""
         return Counter(result.release for result in self.results[since:] if not result.failed)
