@@ -81,7 +81,8 @@ options:
         elements: int
         default: [8000]
       app_capacity:
-        description: Requests that one application host serves at the same time; more wait beside it. Unlimited when left out.
+        description: Requests that one application host serves at the same time; more wait beside it, and more than all
+          of them serve wait before the WAFs. Unlimited when left out.
         type: int
       waf_failure_policy:
         description:

@@ -80,10 +80,8 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
     ``postmaster_killed``, ``frozen``: the longest until writes are possible again; ``standby_lost``: the longest that
     writes are held up.
     """
-    slow, fast = (
-        1 - given["drift"] / 2,
-        1 + given["drift"] / 2,
-    )  # the primary's clock may be the one, the voter's the other
+    # The primary's clock may be the slow one, and the voter's the fast one.
+    slow, fast = 1 - given["drift"] / 2, 1 + given["drift"] / 2
     usable = given["lease"] * (1 - given["drift"]) - given["fence"]
     tries = given["reconnect_attempts"]
     timeout = given["connect_timeout"]

@@ -58,8 +58,11 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     down = broken(topology, asked)
     ruined = {line.partition(":")[0] for line in down}
     hosts: list[HostStatus] = []
+    sound = set()
     problems = [{"state": "broken", "text": line} for line in down]
     for tier, host, zone, role, word in rows(topology, asked):
+        if word == "ok":
+            sound.add(host)
         found = [] if word == "ok" else [word.removeprefix("degraded: ")]
         found += _expiring(asked.get(host, {}), now)
         state = "ok" if not found else "broken" if tier in ruined else "degraded"
@@ -73,7 +76,7 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     path = _path(topology, asked)
     problems += [
         {"state": "degraded", "text": f"{link['source']} sends nothing to {link['target']}, which it could"}
-        for link in _unused(path, topology, asked)
+        for link in _unused(path, topology, sound)
     ]
     held = [
         {
@@ -151,10 +154,9 @@ def _path(topology: Mapping[str, Any], asked: databases.Reports) -> list[Link]:
     return found
 
 
-def _unused(path: Iterable[Link], topology: Mapping[str, Any], asked: databases.Reports) -> list[Link]:
+def _unused(path: Iterable[Link], topology: Mapping[str, Any], sound: set[str]) -> list[Link]:
     """Return the steps that are not taken though both hosts are in order; of the databases only one takes writes."""
     spare = {*topology["tiers"]["lb"], *topology["tiers"]["db"]}
-    sound = {host for _, host, _, _, word in rows(topology, asked) if word == "ok"}
     return [
         link for link in path
         if not link["up"] and link["target"] not in spare and {link["source"], link["target"]} <= sound
