@@ -351,7 +351,7 @@ def test_rotated_audit_log_goes_on(hosts: dict[str, Host], request_waf: Request,
 
 def test_survives_a_crash(hosts: dict[str, Host], request_waf: Request) -> None:
     run(hosts["waf1"], "systemctl kill --signal=KILL nginx")
-    assert request_waf(hosts["lb1"], "/", "--retry", "20", "--retry-connrefused", "--retry-delay", "1")[0] == 200
+    assert request_waf(hosts["lb1"], "/", "--retry", "20", "--retry-all-errors", "--retry-delay", "1")[0] == 200
 
 
 @pytest.mark.usefixtures("restored")
