@@ -432,6 +432,22 @@ def test_a_new_certificate_takes_no_reload(visit, hosts, address):
     assert serial(address) != before, "a reload must not bring the old one back"
 
 
+def test_a_new_ca_is_trusted_after_one_reload(visit, hosts):
+    # HAProxy 3.0 dies when a CA that is in use is replaced at run time.
+    lb1, path, count = hosts["lb1"], "/etc/nospof/tls/ca.crt", reloads(hosts["lb1"])
+    known = lb1.file(path).content
+    try:
+        with visitors(visit) as results:
+            put(lb1, path, known + lb1.file("/etc/nospof/tls/host.crt").content)
+            lb1.check_output("systemctl reload haproxy")
+            assert f"{path} - 2 certificate(s)" in admin(lb1, "show ssl ca-file")
+        assert outcomes(results) == {200}
+        assert reloads(lb1) == str(int(count) + 1)
+    finally:
+        put(lb1, path, known)
+        lb1.check_output("systemctl reload haproxy")
+
+
 NEW_KEY = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 DROP_KEY = "sed -i '/PRIVATE KEY/,/PRIVATE KEY/d' /etc/nospof/tls/public.pem"
 USE_OLD = "cp /run/old.pem /etc/nospof/tls/public.pem"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -18,6 +19,7 @@ MOVE = 0.1
 
 PRIORITIES = 256
 ADVERT_LIMITS = (0.05, 40.95)  # below, keepalived burns a core; above, VRRP version 3 has no number for it
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # of HAProxy's times, in seconds
 RESTART = 0.5  # systemd restarts a crashed HAProxy within this
 
 
@@ -91,14 +93,14 @@ EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
 def longest(given: Mapping[str, Any]) -> dict[str, float]:
     """Return the longest outage of every kind in seconds, with the names of EVENTS and of failover.budget.
 
-    :param given: ``rto`` (repmgr_rto), ``advert_interval``, ``haproxy_dead_after``, ``haproxy_hung_after``, ``connect``
-        and ``tcp_user`` in seconds, and ``lbs``, the number of load balancers.
+    :param given: ``rto`` (repmgr_rto), ``advert_interval``, ``haproxy_dead_after``, ``haproxy_hung_after`` in seconds,
+        ``connect`` and ``tcp_user`` as in haproxy_timeouts, and ``lbs``, the number of load balancers.
     :raises StackError: the timers are unsafe.
     """
     lbs = [f"lb{number}" for number in range(int(given["lbs"]))]
     lb = lb_budget(given, vrrp.priorities(lbs).values())
     found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
-    found["server_lost"] = max(float(given["connect"]), float(given["tcp_user"]))
+    found["server_lost"] = max(_haproxy_time(given, name) for name in ("connect", "tcp_user"))
     db = failover.budget(failover.timers(given["rto"]))
     return {name: round(seconds, 3) for name, seconds in (found | db).items()}
 
@@ -109,7 +111,8 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
     :param given: as for longest; ``target``, if any, takes the place of every target of the database tier.
     """
     seconds = longest(given)
-    known = {**given, **failover.timers(given["rto"])}
+    waits = {name: _haproxy_time(given, name) for name in ("connect", "tcp_user")}
+    known = {**given, **waits, **failover.timers(given["rto"])}
     target = given.get("target")
     return [
         {
@@ -121,6 +124,14 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
         }
         for name, (tier, event, usual, timers) in EVENTS.items()
     ]
+
+
+def _haproxy_time(given: Mapping[str, Any], name: str) -> float:
+    """Return one of HAProxy's times in seconds; without a unit it is in milliseconds."""
+    found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d|)", str(given[name]))
+    if not found:
+        raise StackError(f"haproxy_timeouts.{name}: {given[name]!r} is no time; set it to 800ms, for example")
+    return int(found[1]) * UNITS[found[2] or "ms"]
 
 
 def _short(timer: str) -> str:

@@ -14,8 +14,8 @@ from drill.runner import Refused, chosen, promised, skipped
 from drill.stack import options, ssh_config
 
 TIMERS = {
-    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": 0.8,
-    "tcp_user": 0.8, "lbs": 2,
+    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
+    "tcp_user": "800ms", "lbs": 2,
 }  # fmt: skip
 
 

@@ -20,8 +20,8 @@ SOUND = {
     "listeners": [{"port": 22, "program": "sshd"}],
 }  # fmt: skip
 TIMERS = {
-    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": 0.8,
-    "tcp_user": 0.8, "lbs": 2, "target": None,
+    "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
+    "tcp_user": "800ms", "lbs": 2, "target": None,
 }  # fmt: skip
 
 
@@ -127,12 +127,19 @@ def test_the_budget_is_a_table_and_keeps_the_targets():
     assert max(map(len, found["table"])) <= 76
 
 
+@pytest.mark.parametrize(("connect", "seconds"), [("2s", 2.0), (1500, 1.5), ("900000us", 0.9), ("500ms", 0.8)])
+def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
+    (row,) = [row for row in failover_budget(TIMERS | {"connect": connect})["rows"] if row["tier"] == "waf app"]
+    assert row["worst"] == seconds
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         ({"target": 3}, "ha_rto_target: primary freezes: away for up to 7.5 s, more than 3 s"),
         ({"target": "soon"}, "ha_rto_target: 'soon' is no number of seconds above 0"),
         ({"rto": "reckless"}, "repmgr_rto: 'reckless' is none of fast, normal, wide"),
+        ({"connect": "soon"}, "haproxy_timeouts.connect: 'soon' is no time"),
         ({"advert_interval": 0.01}, "keepalived_advert_interval: 0.01 is not from"),
     ],
 )
