@@ -11,7 +11,6 @@ browsers send again unseen; `lost` the orders that were confirmed and are not in
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "drills"))
 
 # They are beside, not installed.
+from convergence import environment, invocation  # noqa: E402
 from shoppers import Crowd, crowd_at  # noqa: E402
 from tables import table  # noqa: E402
 
@@ -74,20 +74,11 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
     with crowd, trusting(crowd):
         time.sleep(CALM)
         began = time.monotonic()
-        # The controller shares the machine with all nodes here, as nowhere else: it takes what they leave.
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        command = [
-            "nice",
-            "-n",
-            "19",
-            program,
-            "-i",
-            str(lab.INVENTORY),
-            f"playbooks/{playbook}.yml",
-            *ARGUMENTS[playbook],
-        ]
-        environment = {**os.environ, **lab.ENVIRONMENT}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        # The controller shares two cores with all nodes here, as nowhere else: it takes what they leave, and little of that.
+        program, *arguments = invocation("ansible-playbook", f"playbooks/{playbook}.yml", *ARGUMENTS[playbook])
+        command = ["nice", "-n", "19", program, *arguments]
+        light = environment(**lab.ENVIRONMENT, ANSIBLE_STRATEGY="mitogen_linear")
+        done = subprocess.run(command, cwd=ROOT, env=light, capture_output=True, text=True, check=False)
         took = time.monotonic() - began
         time.sleep(CALM)
     if done.returncode:

@@ -272,12 +272,16 @@ def test_a_standby_is_brought_back_on_request(cluster, pair):
         with pytest.raises(RuntimeError, match="this node is the primary"):
             dbguard(cluster, primary, command)
     assert f"it streams from {primary} already" in dbguard(cluster, standby, "rejoin --dry-run")
-    cluster.run(standby, "touch /run/dbguard/pause && systemctl stop 'postgresql@*'")
-    lab.eventually(lambda: cluster.state(standby)["role"] == "stopped", "the standby is stopped")
-    assert "repmgr node rejoin" in dbguard(cluster, standby, "rejoin --dry-run")
-    with pytest.raises(RuntimeError, match="tells to leave the server alone"):
-        dbguard(cluster, standby, "rejoin")
-    cluster.run(standby, "rm /run/dbguard/pause")
+    # For two seconds it counts as being started, and who stops it meanwhile does not wait for it to end in order.
+    cluster.run(standby, "systemctl start 'postgresql@*'")
+    try:
+        cluster.run(standby, "touch /run/dbguard/pause && systemctl stop 'postgresql@*'")
+        lab.eventually(lambda: cluster.state(standby)["role"] == "stopped", "the standby is stopped")
+        assert "repmgr node rejoin" in dbguard(cluster, standby, "rejoin --dry-run")
+        with pytest.raises(RuntimeError, match="tells to leave the server alone"):
+            dbguard(cluster, standby, "rejoin")
+    finally:
+        cluster.run(standby, "rm /run/dbguard/pause")
     dbguard(cluster, standby, "rejoin")
     lab.eventually(cluster.whole, "it streams again")
 
