@@ -4,7 +4,7 @@ Run it in the checkout as .venv/bin/python bench/convergence.py COMMAND [NUMBER 
 
 repeat [RUNS]           site.yml when nothing is to be changed (3 times), on the lab that `make demo` has brought up
 fresh [RUNS]            site.yml on nine new nodes (once with each strategy)                      about 8 minutes a run
-interrupted [TIMES]     site.yml killed at a random moment and repeated, 20 times           about 50 minutes
+interrupted [TIMES]     site.yml killed at a random moment and repeated, 20 times                  about 50 minutes
 growth [NODES ...]      roles common and certificates on 1, 4, 9 and 25 new nodes, and again      about 5 minutes
 
 `fresh`, `interrupted` and `growth` make a lab of their own beside the demo's, and remove it. Each prints a Markdown table and writes

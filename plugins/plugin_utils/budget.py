@@ -100,7 +100,7 @@ def longest(given: Mapping[str, Any]) -> dict[str, float]:
     lbs = [f"lb{number}" for number in range(int(given["lbs"]))]
     lb = lb_budget(given, vrrp.priorities(lbs).values())
     found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
-    found["server_lost"] = max(_haproxy_time(given, name) for name in ("connect", "tcp_user"))
+    found["server_lost"] = max(_waits(given).values())
     db = failover.budget(failover.timers(given["rto"]))
     return {name: round(seconds, 3) for name, seconds in (found | db).items()}
 
@@ -111,8 +111,7 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
     :param given: as for longest; ``target``, if any, takes the place of every target of the database tier.
     """
     seconds = longest(given)
-    waits = {name: _haproxy_time(given, name) for name in ("connect", "tcp_user")}
-    known = {**given, **waits, **failover.timers(given["rto"])}
+    known = {**given, **_waits(given), **failover.timers(given["rto"])}
     target = given.get("target")
     return [
         {
@@ -126,12 +125,15 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _haproxy_time(given: Mapping[str, Any], name: str) -> float:
-    """Return one of HAProxy's times in seconds; without a unit it is in milliseconds."""
-    found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d|)", str(given[name]))
-    if not found:
-        raise StackError(f"haproxy_timeouts.{name}: {given[name]!r} is no time; set it to 800ms, for example")
-    return int(found[1]) * UNITS[found[2] or "ms"]
+def _waits(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return how long HAProxy waits for a server, in seconds; its times are in milliseconds when they have no unit."""
+    seconds = {}
+    for name in ("connect", "tcp_user"):
+        found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d|)", str(given[name]))
+        if not found:
+            raise StackError(f"haproxy_timeouts.{name}: {given[name]!r} is no time; set it to 800ms, for example")
+        seconds[name] = int(found[1]) * UNITS[found[2] or "ms"]
+    return seconds
 
 
 def _short(timer: str) -> str:
