@@ -79,6 +79,7 @@ class Nginx:
             "STAGED": "etc/staged",
             "SETTINGS": "etc/waf.json",
             "CONFIG": "nginx/nginx.conf",
+            "MODSECURITY": "nginx/modsecurity.conf",
             "RUN": "run",
             "DRAIN": "run/drain",
             "ROLLING": "run/rolling",
@@ -90,6 +91,7 @@ class Nginx:
         for name, seconds in {"NOTICE": 2.0, "REQUESTS": 2.0, "RETURN": 2.0}.items():
             monkeypatch.setattr(self.module, name, seconds)
         (folder / "nginx/nginx.conf").write_text("Debian's own\n")
+        (folder / "nginx/modsecurity.conf").write_text('SecRule REQBODY_ERROR "!@eq 0" "id:200002,deny"\n')
         (folder / "rules/REQUEST-942.conf").write_text('SecRule ARGS "@rx x" "id:942100,tag:\'attack-sqli\'"\n')
         for name, text in {"nginx": NGINX, "systemctl": SYSTEMCTL.format(state=folder)}.items():
             (folder / "bin" / name).write_text(text)
@@ -319,7 +321,7 @@ def test_a_signal_ends_a_roll_in_good_order(serving, monkeypatch):
     assert serving.module.in_use() != serving.module.generation()
 
 
-@pytest.mark.parametrize("excluded", [{"rules": [942100], "tags": ["attack-sqli"]}, {"rules": [], "tags": []}])
+@pytest.mark.parametrize("excluded", [{"rules": [942100, 200002], "tags": ["attack-sqli"]}, {"rules": [], "tags": []}])
 def test_exclusions_of_known_rules_are_good(nginx, excluded):
     nginx.settings(excluded=excluded)
     nginx.stage("good rules")
