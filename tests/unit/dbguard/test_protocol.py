@@ -161,6 +161,15 @@ def test_the_heir_stands_for_election_at_once_and_nobody_else_does():
     assert not done(witness.tick(5.1), Send)
 
 
+@pytest.mark.parametrize(("members", "seconds"), [(BOTH, 4.0), (BOTH | {"db3"}, 12.5)])
+def test_only_where_repmgr_has_no_choice_it_is_not_waited_for(members, seconds):
+    standby = node("db2", now=-10)
+    standby.receive(0, "db1", Renew(1, Record(1, 6, "db1", members), PEER))
+    for now, stands in ((seconds, False), (seconds + 0.1, True)):
+        standby.observe(now, STANDBY)
+        assert bool(done(standby.tick(now), Send)) == stands
+
+
 def test_a_primary_is_handed_over_to_a_standby_that_may_be_promoted_and_to_no_other():
     leader = leading()
     assert leader.hand_over(0, "db3") == "db3 may not be promoted now, only db2"

@@ -24,6 +24,7 @@ Role = Literal["absent", "stopped", "standby", "primary", "unknown"]
 Policy = Literal["zero_loss", "available"]
 NEVER = -math.inf
 FORGOTTEN = 4  # leases without a leader after which a standby stands for election though repmgr has not chosen it
+HEAD_START = 2  # heartbeats beyond the lease in which a leader may be back before its only heir stands for election
 
 
 class Timers(NamedTuple):
@@ -404,11 +405,7 @@ class Node:
     def _campaign(self, now: float) -> list[Action]:
         timers = self.timers
         wanted = now < self.wanted_until
-        # repmgr chooses among standbys; an old primary stands for itself, and so does, in the end, a forgotten standby.
-        waited = now - max(self.leaderless_since, self.rest_until)
-        alone = (
-            waited > (FORGOTTEN if self.local.standby_signal else 1) * timers.lease + self._rank() * timers.heartbeat
-        )
+        alone = now - max(self.leaderless_since, self.rest_until) > self._reserve()
         role = self.role(now)
         can = self.name in self.databases and (
             role == "standby" or (role == "stopped" and not self.local.standby_signal)
@@ -471,6 +468,18 @@ class Node:
     def _own_answer(self, now: float) -> tuple[bool, Durable, Peer, str]:
         granted, reason = self._on_ask(now, self.name, Ask(self.campaign_term, binding=False))
         return granted, self.durable, self._peer(now), reason
+
+    def _reserve(self) -> float:
+        """Return for how many seconds without a leader this node leaves the choice to repmgr.
+
+        repmgr chooses among standbys. Where there is no choice, its own timeouts need not be waited for; an old primary
+        stands for itself, and so does, in the end, a forgotten standby.
+        """
+        timers, record = self.timers, self.durable.record
+        if self.local.standby_signal and record and record.members - {record.primary} == {self.name}:
+            return timers.lease + HEAD_START * timers.heartbeat
+        leases = FORGOTTEN if self.local.standby_signal else 1
+        return leases * timers.lease + self._rank() * timers.heartbeat
 
     def _rank(self) -> int:
         return sum(other < self.name for other in self.others)
