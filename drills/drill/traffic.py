@@ -96,20 +96,37 @@ class Traffic:
     async def _once(self, kind: Kind, body: bytes = b"") -> Request:
         begin = time.time()
         path = {"read": self.path, "order": "/api/orders", "attack": ATTACK}[kind]
+        steps: list[str] = []
         try:
             async with asyncio.timeout(PATIENCE):
-                status, text = await self._exchange("POST" if body else "GET", path, body)
+                status, text = await self._exchange("POST" if body else "GET", path, body, steps)
             number = str(_confirmed(text).get("id", "")) if kind == "order" and 200 <= status < 300 else ""
             done = Request(kind, begin, time.time(), status, number)
         except (OSError, TimeoutError, EOFError, ValueError, LookupError) as error:
-            done = Request(kind, begin, time.time(), reason=type(error).__name__)
+            done = Request(kind, begin, time.time(), reason=f"{type(error).__name__} {steps[-1]}")
         self.requests.append(done)
         return done
 
-    async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        server = self.name if self.context else None
-        port = 443 if self.context else PORT
-        reader, writer = await asyncio.open_connection(self.address, port, ssl=self.context, server_hostname=server)
+    async def _exchange(self, method: str, path: str, body: bytes, steps: list[str]) -> tuple[int, bytes]:
+        """Send a request on a connection of its own; ``steps`` tells afterwards how far it got."""
+        steps.append("connecting")
+        reader, writer = await asyncio.open_connection(self.address, 443 if self.context else PORT)
+        try:
+            if self.context:
+                steps.append("in the handshake")
+                await writer.start_tls(self.context, server_hostname=self.name)
+            steps.append("waiting for the answer")
+            answer = await self._ask(reader, writer, method, path, body)
+        finally:
+            writer.close()
+        head, _, text = answer.partition(b"\r\n\r\n")
+        if not head:
+            raise EOFError
+        return int(head.split()[1]), text
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
+    ) -> bytes:
         lines = [
             f"{method} {path} HTTP/1.1",
             f"Host: {self.name}",
@@ -119,16 +136,9 @@ class Traffic:
         ]
         if body:
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-        try:
-            writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-            await writer.drain()
-            answer = await reader.read()
-        finally:
-            writer.close()
-        head, _, text = answer.partition(b"\r\n\r\n")
-        if not head:
-            raise EOFError
-        return int(head.split()[1]), text
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        await writer.drain()
+        return await reader.read()
 
     def missing(self, numbers: list[str]) -> list[str]:
         """Return which of these orders the shop does not know any more."""
@@ -143,7 +153,7 @@ class Traffic:
         for _ in range(3):  # an answer that fails on the way proves nothing
             with contextlib.suppress(OSError, TimeoutError, EOFError, ValueError, LookupError):
                 async with asyncio.timeout(PATIENCE):
-                    status, _text = await self._exchange("GET", f"/api/orders/{number}", b"")
+                    status, _text = await self._exchange("GET", f"/api/orders/{number}", b"", [])
                 if status < 500:
                     break
         return status == 200
