@@ -4,6 +4,7 @@ import base64
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -171,9 +172,10 @@ def test_browsers_are_told_to_stay_with_https(visit):
 
 def test_old_tls_is_refused(address):
     context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with socket.create_connection((address["lb1"], 443), timeout=5) as raw, pytest.raises(ssl.SSLError):
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")  # the client itself would do it
+    refused = pytest.raises(ssl.SSLError, match="TLSV1_ALERT_PROTOCOL_VERSION")
+    with socket.create_connection((address["lb1"], 443), timeout=5) as raw, refused:
         context.wrap_socket(raw, server_hostname=SHOP)
 
 
@@ -200,6 +202,7 @@ def test_a_client_cannot_speak_for_the_stack(visit):
         ("X-Forwarded-For", "192.0.2.2"),
         ("X-Forwarded-Proto", "http"),
         ("X-Forwarded-Host", "evil.test"),
+        ("X-Forwarded-User", "forged"),
         ("Forwarded", "for=192.0.2.3"),
         ("X-HA-LB", "forged"),
         ("X_HA_LB", "forged"),
@@ -221,6 +224,26 @@ def test_the_log_bears_the_id_that_the_application_was_given(visit, hosts):
     seen = json.loads(visit(headers=[("X-Request-ID", "forged")])[1])["headers"]
     (number,) = [value for name, value in seen if name.lower() == "x-request-id"]
     until(lambda: f"{{{number}}}" in hosts["lb1"].check_output("journalctl -u haproxy --since=-60s --output=cat"))
+
+
+def test_the_log_has_no_queries(visit, hosts):
+    assert visit(path="/in-the-log?token=not-in-the-log")[0].status == 200
+    log = "journalctl -u haproxy --since=-60s --output=cat"
+    until(lambda: '"GET /in-the-log HTTP/' in hosts["lb1"].check_output(log))
+    assert "not-in-the-log" not in "".join(host.check_output(log) for host in hosts.values())
+
+
+def test_who_sends_slowly_holds_no_server(hosts, address):
+    context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
+    head = f"POST /slow HTTP/1.1\r\nHost: {SHOP}\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+    with (
+        socket.create_connection((address["lb1"], 443), timeout=15) as raw,
+        context.wrap_socket(raw, server_hostname=SHOP) as link,
+    ):
+        link.sendall(head.encode() + b"ab")
+        until(lambda: re.search(r" fe=shop be=\S+ srv=<none>", admin(hosts["lb1"], "show sess")))
+        link.sendall(b"cd")
+        assert link.recv(64).startswith(b"HTTP/1.1 200 ")
 
 
 def test_the_next_hop_wants_a_certificate(address):
@@ -623,6 +646,7 @@ def test_guessing_passwords_is_slowed_down_whatever_the_spelling(site, hosts):
     assert [site("POST", path)[0].status for path in paths] == [200, 200, 200, 429, 429]
     response, _ = site("POST", "/login")
     assert (response.status, response.headers["Retry-After"]) == (429, "60")
+    assert site("POST", "/other/../login")[0].status == 400
     assert site("GET", "/login")[0].status == 200
     assert site("POST", "/other")[0].status == 200
     hosts["lb1"].check_output("systemctl reload haproxy")
@@ -659,11 +683,12 @@ def test_an_address_gets_only_so_many_connections(address):
 
 
 def test_the_user_s_own_page_is_shown_when_nobody_can_answer(address):
-    connection = http.client.HTTPConnection(address["lb1"], 8082, timeout=10)
-    connection.request("GET", "/")
-    response = connection.getresponse()
-    assert response.status == 503
-    assert b"The shop is being mended." in response.read()
+    for port, text in ((8082, b"The shop is being mended."), (8084, b"The blog is being mended.")):
+        connection = http.client.HTTPConnection(address["lb1"], port, timeout=10)
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert response.status == 503
+        assert text in response.read()
 
 
 @pytest.mark.parametrize(("password", "status"), [("only-for-this-test", 200), ("wrong", 401), (None, 401)])

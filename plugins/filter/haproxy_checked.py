@@ -15,7 +15,7 @@ version_added: 0.1.0
 description:
   - Fails with everything that is wrong at once, such as a name used twice, binds that clash, an unknown algorithm, a
     server without an IP address, or a setting that needs another mode.
-positional: _input, maps
+positional: _input, maps, reserved
 options:
   _input:
     description: Services as the role P(nospof.stack.haproxy#role) takes them.
@@ -26,6 +26,11 @@ options:
     description: The maps that routes may use, by name, each from host name to service name.
     type: dict
     default: {}
+  reserved:
+    description: What else HAProxy listens on, each with C(address), C(port) and C(owner).
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = """

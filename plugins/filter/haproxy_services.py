@@ -54,11 +54,16 @@ options:
         type: bool
         default: false
       shop:
-        description: Keys to set in the service of the shop, such as C(cache), C(redirects) or C(limits).
+        description:
+          - Keys to set in the service of the shop, such as C(cache), C(redirects) or C(limits).
+          - In C(set_headers), C(response_headers), C(limits) and C(timeouts) they replace single keys of what is computed, and
+            null takes one away; C(delete_headers) adds to it.
         type: dict
         default: {}
       lb_services:
-        description: More services for the LBs.
+        description:
+          - More services for the LBs. Those with mode http and binds have the shop's limits and headers, unless they say otherwise
+            in the way of O(settings.shop).
         type: list
         elements: dict
         default: []
@@ -80,10 +85,11 @@ options:
         type: list
         elements: int
         default: [8000]
-      app_capacity:
-        description: Requests that one application host serves at the same time; more wait beside it, and more than all
-          of them serve wait before the WAFs. Unlimited when left out.
-        type: int
+      static_prefixes:
+        description: Beginnings of the paths of static files, for which no client is kept on its server.
+        type: list
+        elements: str
+        default: []
       waf_failure_policy:
         description:
           - What happens while no WAF is up. V(closed) answers 503.

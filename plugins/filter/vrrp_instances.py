@@ -15,8 +15,8 @@ short_description: The VRRP instances that an lb host has to run
 description:
   - One instance for each virtual IP, and one for each C(group) of virtual IPs, which so are always on the same host. The
     result does not depend on the order in which virtual IPs are listed.
-  - A virtual router id that the user leaves out is hashed from the address or the group's name, and moves on to the next
-    free one where it is taken. So it stays the same when other virtual IPs come or go, unless two share a hash.
+  - A virtual router id that the user leaves out is hashed from the address or the group's name, so it stays the same
+    when other virtual IPs come or go. Where two share one, this fails, and names a free one to set.
   - The preferred host is the C(primary) of the virtual IP or of one in its group. The others are spread over the hosts,
     starting with the first host in natural order. A host that comes after the others takes over its share and changes no
     other preference, and a virtual IP that comes after the others changes none.

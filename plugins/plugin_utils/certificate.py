@@ -98,9 +98,22 @@ def _check_chain(chain: Sequence[x509.Certificate], now: datetime) -> None:
         if not _issued_by(certificate, issuer):
             subject = certificate.subject.rfc4514_string()
             raise StackError(f"its chain is broken: the one after {subject} did not issue it; put them in order")
+    if len(chain) == 1 and _has_intermediate(chain[0]):
+        raise StackError(
+            "lacks its chain: put the certificate of the CA that issued it after it, as fullchain.pem has it"
+        )
     for certificate in chain:
         if reason := _out_of_date(certificate, 0, now):
             raise StackError(f"{certificate.subject.rfc4514_string()} {reason}; renew it")
+
+
+def _has_intermediate(certificate: x509.Certificate) -> bool:
+    """Tell whether the certificate says where its issuer's own can be had, as those of public CAs do: it is no root then."""
+    try:
+        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(item.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS for item in access)
 
 
 def _check_key(certificate: x509.Certificate, pem: str) -> None:

@@ -28,16 +28,8 @@ POSTGRESQL_PORT = 5432
 REPLICA_PORT = 5433
 LOCALHOST = "127.0.0.1"
 
-# What a client says about its own connection; the LB replaces it by what it sees.
-CLIENT_HEADERS = [
-    "Forwarded",
-    "X-Forwarded-Host",
-    "X-Forwarded-Port",
-    "X-Forwarded-Prefix",
-    "X-Forwarded-Server",
-    "X-HA-WAF",
-    "X-Real-IP",
-]
+# What a client says about its own connection; the LB replaces it by what it sees. A star stands for any ending.
+CLIENT_HEADERS = ["Forwarded", "X-Forwarded-*", "X-HA-WAF", "X-Real-IP"]
 
 HTTP_CHECK = {"type": "http", "inter": "1s", "fastinter": "250ms", "downinter": "1s", "rise": 2, "fall": 2}
 # A WAF drains itself with 404 before it restarts. Its probe is the dearest request of all: on a crowded day it may be late
@@ -60,6 +52,11 @@ APP_TIMEOUTS = {"check": "2s"}
 KEEP_ALIVE = {"http_keep_alive": "75s"}
 # A shopper's browser asks for some 30 things a page; many shoppers may share one address behind a provider's NAT.
 LIMITS = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
+FEWEST_CONNECTIONS = 20  # a browser's, and a few of its neighbours'
+# Redirects are done in no time: a flood of connections to them must not take the memory of those to the shop.
+REDIRECT_CONNECTIONS = 1000
+# What a user's keys are added to, one by one, instead of replacing it.
+MERGED = ("set_headers", "response_headers", "limits", "timeouts")
 # Guessing passwords is slow at this pace, and nobody who forgot theirs notices it.
 LOGIN_LIMIT = {"count": 20, "period": "1m", "methods": ["POST"]}
 DATABASE_CHECK = {
@@ -87,7 +84,7 @@ class Settings:
     limit_exempt: Sequence[str] = ()
     app_health_path: str = ""
     app_ports: Sequence[int] = (8000,)
-    app_capacity: int | None = None
+    static_prefixes: Sequence[str] = ()
     waf_failure_policy: str = "closed"
     replica_max_lag: float = 10
     zone_preference: str = "balanced"
@@ -128,6 +125,18 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
     if unknown:
         raise StackError(f"settings: shop has the key {unknown[0]}, which is unknown or computed; leave it out")
     return settings
+
+
+def _merged(computed: Mapping[str, Any], given: Mapping[str, Any]) -> Service:
+    """Return a service with the user's keys: in a mapping they replace single keys, and null takes one away."""
+    service = {**computed, **given}
+    for key in MERGED:
+        if isinstance(computed.get(key), Mapping) and isinstance(given.get(key), Mapping):
+            merged = {**computed[key], **given[key]}
+            service[key] = {name: value for name, value in merged.items() if value is not None}
+    if "delete_headers" in computed and isinstance(given.get("delete_headers"), list):
+        service["delete_headers"] = [*computed["delete_headers"], *given["delete_headers"]]
+    return service
 
 
 def lag_problem(value: Any) -> str:
@@ -175,33 +184,53 @@ class _Site:
             "alpn": "h2,http/1.1",
         }
         proxied = {"accept_proxy": settings.public_proxy_protocol}
-        shop = {
-            "name": "shop",
-            "binds": self._everywhere(443, tls=tls, http3=settings.public_http3, **proxied),
-            "delete_headers": CLIENT_HEADERS,
-            "set_headers": {
-                "X-Forwarded-Proto": "https",
-                "X-HA-LB": self.host,
-                "X-Request-ID": "%[uuid()]",
-            },
-            "forwarded_for": True,
-            "response_headers": self._hsts(),
-            "limits": self._limits(),
-        }
+        binds = self._everywhere(443, tls=tls, http3=settings.public_http3, **proxied)
+        shop = {"name": "shop", "binds": binds, **self._public(binds)}
         if self.topology["tiers"]["waf"]:
             shop |= {
                 # A WAF whose own HAProxy is gone answers 502 while its rules are fine, and so does one that isn't sure of its rules.
                 "retry_on": ["conn-failure", "empty-response", "502"],
                 "check": {**WAF_CHECK, "host": settings.public_name},
                 "servers": [server | {"maxconn": self._total()} for server in self._servers("waf", WAF_PORT)],
+                # Who waits for a WAF that froze is sent to another one.
+                "shutdown_on_down": True,
             }
             if settings.waf_failure_policy == "open":
                 shop["fallback"] = UNFILTERED
         else:
             shop |= self._to_apps()
-        redirect = {"name": "redirect", "binds": self._everywhere(80, **proxied), "redirect_https": True}
-        shop |= settings.shop
-        return [redirect, shop, *self._unfiltered(shop), *map(dict, settings.lb_services)]
+        redirect = {
+            "name": "redirect",
+            "binds": self._everywhere(80, **proxied),
+            "redirect_https": True,
+            "limits": {"connections": LIMITS["connections"], "exempt": list(settings.limit_exempt)},
+            "maxconn": REDIRECT_CONNECTIONS,
+        }
+        shop = _merged(shop, settings.shop)
+        return [redirect, shop, *self._unfiltered(shop), *map(self._further, settings.lb_services)]
+
+    def _public(self, binds: Sequence[Mapping[str, Any]]) -> Service:
+        """Return what protects a service that strangers reach."""
+        encrypted = all(bind.get("tls") for bind in binds)
+        return {
+            "delete_headers": CLIENT_HEADERS,
+            "set_headers": {
+                "X-Forwarded-Proto": "https" if encrypted else "%[ssl_fc,iif(https,http)]",
+                "X-HA-LB": self.host,
+                "X-Request-ID": "%[uuid()]",
+            },
+            "forwarded_for": True,
+            "response_headers": self._hsts() if encrypted else {},
+            "limits": self._limits(),
+            "buffer_requests": True,
+        }
+
+    def _further(self, service: Mapping[str, Any]) -> Service:
+        """Return a service of the user's own; where strangers reach it, it is protected as the shop is."""
+        binds = service.get("binds")
+        http = service.get("mode") in {None, "http"} and not service.get("redirect_https")
+        public = self._public(binds) if http and binds and isinstance(binds, list) else {}
+        return _merged(public, service)
 
     def _unfiltered(self, shop: Service) -> list[Service]:
         """Return the way round the WAFs; whoever is sent there is in the log, as an alert."""
@@ -212,7 +241,12 @@ class _Site:
 
     def _limits(self) -> dict[str, Any]:
         paths = [{**LOGIN_LIMIT, "prefixes": list(self.settings.login_paths)}] if self.settings.login_paths else []
-        return {**LIMITS, "paths": paths, "exempt": list(self.settings.limit_exempt)}
+        connections = LIMITS["connections"]
+        if slots := (self._total() or 0) * len(self.topology["tiers"]["waf"]):
+            # Nobody may fill all that the WAFs take at once, by sending large bodies slowly.
+            connections = min(connections, max(slots // 2, FEWEST_CONNECTIONS))
+        exempt = list(self.settings.limit_exempt)
+        return {**LIMITS, "connections": connections, "paths": paths, "exempt": exempt}
 
     def waf(self) -> list[Service]:
         apps = self._to_apps()
@@ -239,7 +273,7 @@ class _Site:
 
     def _capacity(self) -> int | None:
         """Return an instance's share of what the host can serve at once."""
-        capacity, instances = self.settings.app_capacity, len(self.settings.app_ports)
+        capacity, instances = self.topology["hosts"][self.host].get("capacity"), len(self.settings.app_ports)
         return -(-capacity // instances) if capacity else None
 
     def _total(self) -> int | None:
@@ -247,8 +281,8 @@ class _Site:
 
         Without it a WAF that is late for a moment would be buried by the handshakes of all who wait.
         """
-        capacity = self.settings.app_capacity
-        return capacity * len(self.topology["tiers"]["app"]) if capacity else None
+        capacities = [self.topology["hosts"][host].get("capacity") for host in self.topology["tiers"]["app"]]
+        return sum(filter(None, capacities)) if capacities and all(capacities) else None
 
     def _to_apps(self) -> Service:
         servers = self._servers("app", APP_PORT)
@@ -260,6 +294,7 @@ class _Site:
             # The application's own HAProxy answers 502 or 503 when the application has just gone.
             "retry_on": ["conn-failure", "empty-response", "502", "503"],
             "cookie": {"name": "srv"},
+            "stateless_prefixes": list(self.settings.static_prefixes),
             "check": self._app_check(),
             "timeouts": dict(APP_TIMEOUTS),
             "servers": servers,
@@ -311,6 +346,7 @@ class _Site:
                 "name": host,
                 "address": self._address(host),
                 "port": port,
+                "weight": self.topology["hosts"][host].get("weight"),
                 "tls": {**tls, "verify_name": self._internal_name(host)},
             }
             for host in hosts

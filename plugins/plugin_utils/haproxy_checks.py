@@ -25,10 +25,13 @@ SERVICE_DEFAULTS: Service = {
     "response_headers": {},
     "forwarded_for": False,
     "limits": None,
+    "buffer_requests": False,
+    "error_pages": {},
     "cache": None,
     "compress": [],
     "balance": "roundrobin",
     "cookie": None,
+    "stateless_prefixes": [],
     "stick_to_source": None,
     "send_proxy": False,
     "retries": 3,
@@ -72,6 +75,8 @@ HTTP_ONLY = (
     "delete_headers",
     "response_headers",
     "forwarded_for",
+    "buffer_requests",
+    "error_pages",
     "cache",
     "compress",
     "cookie",
@@ -90,14 +95,20 @@ METHOD = re.compile(r"[A-Z]+")
 HEADER = re.compile(r"[A-Za-z0-9-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'\\]+")
 STATUSES = range(100, 600)
+ERROR_PAGES = (400, 401, 403, 404, 405, 407, 408, 410, 413, 425, 429, 500, 501, 502, 503, 504)
 MAX_REQUESTS = 2**31
 
 
-def complete(given: Sequence[Mapping[str, Any]], maps: Mapping[str, Mapping[str, str]] | None = None) -> list[Service]:
+def complete(
+    given: Sequence[Mapping[str, Any]],
+    maps: Mapping[str, Mapping[str, str]] | None = None,
+    reserved: Sequence[Mapping[str, Any]] = (),
+) -> list[Service]:
     """Return the services with every optional key filled in; all that is wrong with them is said at once.
 
     :param given: services as the role's argument `haproxy_services` describes them.
     :param maps: the maps that routes may use, each from host name to service name.
+    :param reserved: what else HAProxy listens on, each with address, port and owner.
     """
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise StackError(f"haproxy_services: expected a list of services, got {type(given).__name__}")
@@ -105,7 +116,7 @@ def complete(given: Sequence[Mapping[str, Any]], maps: Mapping[str, Mapping[str,
         if not isinstance(service, Mapping) or not isinstance(service.get("name"), str):
             raise StackError(f"haproxy_services: entry {number} is not a mapping with a name; write it as - name: shop")
     filled = [_complete(service) for service in given]
-    problems = check_services(filled, maps or {})
+    problems = check_services(filled, maps or {}, reserved)
     if problems:
         raise StackError("haproxy_services: " + "; ".join(problems))
     return filled
@@ -117,6 +128,10 @@ def _complete(service: Mapping[str, Any]) -> Service:
     filled["extra"] = {"frontend": [], "backend": [], **filled["extra"]}
     filled["binds"] = [{**BIND_DEFAULTS, **_given(bind)} for bind in filled["binds"]]
     filled["servers"] = [{**SERVER_DEFAULTS, **server} for server in filled["servers"]]
+    filled["pages"] = [
+        {"status": status, "file": file, "name": f"nospof-{filled['name']}-{status}"}
+        for status, file in sorted(filled["error_pages"].items(), key=str)
+    ]
     redirects = [{"hosts": [], "path": None, "code": 301, **_given(item)} for item in filled["redirects"]]
     routes = [{"hosts": [], "prefixes": [], "map": None, **_given(item)} for item in filled["routes"]]
     for item in [*redirects, *routes]:
@@ -141,11 +156,14 @@ def _given(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if value is not None}
 
 
-def check_services(filled: Sequence[Service], maps: Mapping[str, Mapping[str, str]]) -> list[str]:
+def check_services(
+    filled: Sequence[Service], maps: Mapping[str, Mapping[str, str]], reserved: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
     """Return what is wrong with completed services, each with the service's name."""
     names = [service["name"] for service in filled]
     problems = [f"the name {name} is used twice; names are unique" for name in _twice(names)]
     taken: list[tuple[str, int, str]] = [(*STATS, "HAProxy's own statistics")]
+    taken += [(str(item["address"]), int(item["port"]), str(item["owner"])) for item in reserved]
     services = {service["name"]: service for service in filled}
     used = {name for service in filled for name in _used_by(service, maps)}
     for service in filled:
@@ -200,6 +218,15 @@ def _settings(service: Service) -> list[str]:
         problems += [f"{key} needs mode http" for key in HTTP_ONLY if service[key]]
     if not BALANCE.fullmatch(service["balance"]):
         problems.append(f"unknown balance {service['balance']}; use one of HAProxy's algorithms, such as roundrobin")
+    if service["maxconn"] is not None and not _is_count(service["maxconn"]):
+        problems.append(f"maxconn {service['maxconn']} is not a number from 1 on")
+    headers = [*service["set_headers"], *service["response_headers"], *service["delete_headers"]]
+    problems += [f"{name} is no name of a header" for name in headers if not _fits(HEADER, str(name).removesuffix("*"))]
+    problems += [
+        f"error page {code} is for none of HAProxy's own answers ({', '.join(map(str, ERROR_PAGES))})"
+        for code in service["error_pages"]
+        if code not in ERROR_PAGES
+    ]
     if service["stick_to_source"] and not TIME.fullmatch(str(service["stick_to_source"])):
         problems.append(f"stick_to_source {service['stick_to_source']} is no time; write it like 30m")
     if service["stick_to_source"] and service["cookie"]:
@@ -248,6 +275,7 @@ def _limits(service: Service) -> list[str]:
         for number, item in enumerate(limits["paths"], 1)
         if not item.get("prefixes")
     ]
+    problems += _overlapping(limits["paths"])
     if limits["connections"] is not None and not _is_count(limits["connections"]):
         problems.append(f"limits: connections {limits['connections']} is not a number from 1 on")
     for network in limits["exempt"]:
@@ -258,13 +286,31 @@ def _limits(service: Service) -> list[str]:
     return problems
 
 
+def _overlapping(paths: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tell of limits that would not count, because an earlier entry takes the same requests."""
+    problems = []
+    for number, item in enumerate(paths, 1):
+        for earlier, other in enumerate(paths[: number - 1], 1):
+            methods = set(item["methods"]), set(other["methods"])
+            if all(methods) and not methods[0] & methods[1]:
+                continue
+            problems += [
+                f"limits: paths entry {number}: entry {earlier} ({wide}) counts {narrow} already, and the first that fits counts;"
+                " put what is more special first"
+                for narrow in item.get("prefixes") or []
+                for wide in other.get("prefixes") or []
+                if str(narrow).lower().startswith(str(wide).lower())
+            ]
+    return problems
+
+
 def _paths(service: Service) -> list[str]:
     """Check what is matched with requests, which must not be able to change the meaning of a line."""
     problems = []
     limited = service["limits"]["paths"] if service["limits"] else []
     cached = [service["cache"]] if service["cache"] else []
     matching = [*service["routes"], *limited, *cached]
-    paths = [path for item in matching for path in item.get("prefixes") or []]
+    paths = [path for item in matching for path in item.get("prefixes") or []] + service["stateless_prefixes"]
     paths += [item["path"] for item in service["redirects"] if item["path"] is not None]
     problems += [f"path {path} is none; it starts with / and has no blanks" for path in paths if not _fits(PATH, path)]
     hosts = [host for item in [*service["routes"], *service["redirects"]] for host in item["hosts"]]

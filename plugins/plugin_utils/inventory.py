@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import address as addresses
+from ansible_collections.nospof.stack.plugins.plugin_utils import vrrp
 from ansible_collections.nospof.stack.plugins.plugin_utils.application import check_application
 from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
@@ -132,6 +133,8 @@ def check_virtual_ips(topology: Topology) -> list[Finding]:
             mend = "give each its own, or leave router_id out to have one computed"
             findings.append(Finding(f"router_id {router_id}", f"is that of {' and '.join(owners)}", mend))
     findings += _check_groups(vips)
+    if not findings:
+        findings += [Finding(*clash) for clash in vrrp.clashes(vips)]
     return findings
 
 

@@ -19,17 +19,21 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.variables import UNRE
 TIERS = ("lb", "waf", "app", "db", "witness", "monitor")
 ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ROUTER_IDS = 255  # VRRP has the ids 1 to 255
+HEAVIEST = 256  # HAProxy's largest weight
+MOST_REQUESTS = 1_000_000
 LONGEST_PREFIX = {4: 32, 6: 128}
 VIP_KEYS = ("address", "group", "router_id", "primary")
 VIP_EXAMPLE = 'write it as a list, like [{address: "10.77.0.100/24"}]'
 
 
 class Host(TypedDict):
-    """One host of the stack."""
+    """One host of the stack; weight and capacity are None where the user leaves them out."""
 
     address: str
     zone: str
     tiers: list[str]
+    weight: int | None  # its share of the load relative to the others of its tier
+    capacity: int | None  # requests that its application serves at the same time
 
 
 class VirtualIp(TypedDict):
@@ -69,7 +73,13 @@ def read(variables: Variables, groups: Mapping[str, Any]) -> tuple[Topology, lis
             mend = "name it with letters, digits and hyphens, and give its address as ansible_host"
             findings.append(Finding(f"host {host}", "its inventory name is no valid host name", mend))
         zone = _zone(variables, host, findings)
-        hosts[host] = {"address": _address(variables, host, findings), "zone": zone, "tiers": tiers_of[host]}
+        hosts[host] = {
+            "address": _address(variables, host, findings),
+            "zone": zone,
+            "tiers": tiers_of[host],
+            "weight": _number(variables, host, "ha_weight", range(HEAVIEST + 1), findings),
+            "capacity": _number(variables, host, "ha_app_capacity", range(1, MOST_REQUESTS + 1), findings),
+        }
         if zone:
             zones.setdefault(zone, []).append(host)
     virtual_ips = _virtual_ips(variables.shared(tiers["lb"], "ha_virtual_ips"), findings)
@@ -138,6 +148,17 @@ def _address(variables: Variables, host: str, findings: list[Finding]) -> str:
         findings.append(Finding(name, f"{value!r} is no address that other hosts can reach", mend, (host,)))
         return ""
     return str(address)
+
+
+def _number(variables: Variables, host: str, name: str, within: range, findings: list[Finding]) -> int | None:
+    value = variables.read(host, name)
+    if value is None or value is UNREADABLE:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value in within:
+        return value
+    mend = f"set a number from {within[0]} to {within[-1]}, or leave it out"
+    findings.append(Finding(name, f"{value!r} is no such number", mend, (host,)))
+    return None
 
 
 def _virtual_ips(value: Any, findings: list[Finding]) -> list[VirtualIp]:

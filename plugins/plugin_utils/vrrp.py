@@ -112,7 +112,10 @@ def _units(vips: Sequence[VirtualIp], family: int) -> list[Unit]:
 
 
 def router_ids(units: Sequence[Unit]) -> dict[str, int]:
-    """Return the id of each unit: explicit ids, then ids hashed from its name that move on where one is taken."""
+    """Return the id of each unit: the explicit one, else one hashed from its name.
+
+    A clash is refused: were one of the two to give way, an address that is added could change the id of one that is in use.
+    """
     ids: dict[str, int] = {}
     owners: dict[int, str] = {}
     for unit in units:
@@ -127,15 +130,35 @@ def router_ids(units: Sequence[Unit]) -> dict[str, int]:
         ids[unit["name"]] = router_id
     if len(units) > ROUTER_IDS:
         raise StackError(f"ha_virtual_ips: {len(units)} virtual IPs, but VRRP has {ROUTER_IDS} router ids; list fewer")
-    used = set(ids.values())
-    for unit in units:
-        if unit["router_id"] is None:
-            router_id = int.from_bytes(hashlib.sha256(unit["hashed"].encode()).digest()[:8], "big") % ROUTER_IDS + 1
-            while router_id in used:
-                router_id = router_id % ROUTER_IDS + 1
-            used.add(router_id)
-            ids[unit["name"]] = router_id
+    ids |= {unit["name"]: _hashed(unit["hashed"]) for unit in units if unit["router_id"] is None}
+    if found := _clashes(units, ids):
+        raise StackError("; ".join(f"{subject}: {problem}; {mend}" for subject, problem, mend in found))
     return ids
+
+
+def clashes(vips: Sequence[VirtualIp]) -> list[tuple[str, str, str]]:
+    """Return the virtual IPs whose computed router ids are taken: of each the subject, the problem and the mend."""
+    units = _units(vips, 4)
+    return _clashes(units, {unit["name"]: unit["router_id"] or _hashed(unit["hashed"]) for unit in units})
+
+
+def _clashes(units: Sequence[Unit], ids: Mapping[str, int]) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    owners: dict[int, str] = {}
+    taken = set(ids.values())
+    # An explicit id is somebody's choice: the other one is named.
+    for unit in sorted(units, key=lambda unit: unit["router_id"] is None):
+        owner = owners.setdefault(ids[unit["name"]], unit["subject"])
+        if owner != unit["subject"]:
+            free = next(number for number in range(1, ROUTER_IDS + 1) if number not in taken)
+            taken.add(free)
+            problem = f"its computed router_id {ids[unit['name']]} is that of {owner}"
+            found.append((unit["subject"], problem, f"set router_id: {free} on the one of them that is new"))
+    return found
+
+
+def _hashed(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % ROUTER_IDS + 1
 
 
 def preferences(units: Sequence[Unit], hosts: Sequence[str]) -> dict[str, list[str]]:

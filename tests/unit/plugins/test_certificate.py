@@ -18,7 +18,7 @@ NOW = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 NAMES = ["lb1", "LB1.nospof.internal", "10.77.0.11", "fd00:0::1"]
 
 
-def issue(subject, issuer, issuer_key, key, names=(), *, days=100, now=NOW):  # noqa: PLR0913 - what a certificate is made of
+def issue(subject, issuer, issuer_key, key, names=(), *, days=100, now=NOW, issuer_at=""):  # noqa: PLR0913 - what a certificate is made of
     def name(text):
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
@@ -33,6 +33,11 @@ def issue(subject, issuer, issuer_key, key, names=(), *, days=100, now=NOW):  # 
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([general(text) for text in names]), critical=False)
+    if issuer_at:
+        where = x509.AccessDescription(
+            x509.AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_at)
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -129,6 +134,7 @@ def pem(key, password=None):
 SHOP_CA = issue("ca", "ca", KEY, KEY, now=TODAY)
 SHOP_CERTIFICATE = issue("shop", "ca", KEY, HOST_KEY, ["shop.test", "*.shop.test"], now=TODAY)
 EXPIRED = issue("shop", "ca", KEY, HOST_KEY, ["shop.test"], now=TODAY - dt.timedelta(days=200))
+PUBLIC = issue("shop", "ca", KEY, HOST_KEY, ["shop.test"], now=TODAY, issuer_at="http://ca.test/ca.der")
 SHOP = {"name": "shop", "certificate": SHOP_CERTIFICATE, "key": pem(HOST_KEY)}
 
 
@@ -137,6 +143,11 @@ def test_a_good_certificate_is_joined_with_its_chain_and_key():
         [SHOP | {"certificate": SHOP_CERTIFICATE + SHOP_CA}], ["shop.test", "www.shop.test", "SHOP.test"]
     )
     assert bundle == {"name": "shop", "pem": SHOP_CERTIFICATE + SHOP_CA + pem(HOST_KEY)}
+
+
+def test_the_chain_of_a_public_ca_is_enough():
+    (bundle,) = provided_certificates([SHOP | {"certificate": PUBLIC + SHOP_CA}])
+    assert bundle["pem"] == PUBLIC + SHOP_CA + pem(HOST_KEY)
 
 
 def test_none_is_fine_where_no_name_is_asked_for():
@@ -156,6 +167,10 @@ def test_none_is_fine_where_no_name_is_asked_for():
         ({"certificate": EXPIRED}, "certificate shop: CN=shop expired 100 days ago; renew it"),
         ({"certificate": SHOP_CERTIFICATE + IMPOSTOR}, "its chain is broken: the one after CN=shop did not issue it"),
         ({"certificate": SHOP_CERTIFICATE + CA}, "CN=ca not valid before"),
+        (
+            {"certificate": PUBLIC},
+            "certificate shop: lacks its chain: put the certificate of the CA that issued it after it",
+        ),
     ],
 )
 def test_what_browsers_would_refuse_is_refused(change, message):

@@ -19,12 +19,13 @@ haproxy_checked = CheckedFilter().filters()["haproxy_checked"]
 SETTINGS = {"public_names": ["shop.nospof.test"], "app_health_path": "/healthz"}
 
 
-def make(hosts, vips=()):
-    """Return a topology from name -> "zone tier tier…"."""
+def make(hosts, vips=(), numbers=None):
+    """Return a topology from name -> "zone tier tier…", and weight or capacity from name -> {key: number}."""
     found, tiers = {}, {tier: [] for tier in ("lb", "waf", "app", "db", "witness", "monitor")}
     for number, (name, words) in enumerate(hosts.items(), 1):
         zone, *members = words.split()
         found[name] = {"address": f"10.77.{number // 250}.{number % 250 + 1}", "zone": zone, "tiers": members}
+        found[name] |= (numbers or {}).get(name, {})
         for tier in members:
             tiers[tier].append(name)
     zones = {}
@@ -52,8 +53,9 @@ ONE_SERVICE = {
 }
 
 
-def run(hosts, host, vips=(), **settings):
-    return {service["name"]: service for service in haproxy_services(make(hosts, vips), host, SETTINGS | settings)}
+def run(hosts, host, vips=(), numbers=None, **settings):
+    topology = make(hosts, vips, numbers)
+    return {service["name"]: service for service in haproxy_services(topology, host, SETTINGS | settings)}
 
 
 def routes(service):
@@ -77,10 +79,11 @@ def test_a_waf_is_in_rotation_only_while_it_refuses_an_attack():
     assert check["drain_on_404"]
 
 
-def test_a_crowd_that_makes_the_probes_late_ends_no_request():
+def test_a_waf_that_freezes_holds_nobody_and_one_that_is_late_stays():
+    # One that is late a single time is not taken out; one that is out, such as a frozen one, holds nobody.
     shop = run(STACK, "lb1")["shop"]
-    assert not shop.get("shutdown_on_down")
     assert shop["check"]["fall"] >= 3
+    assert shop["shutdown_on_down"]
 
 
 def test_without_any_waf_nothing_reaches_an_application_unless_that_is_wanted():
@@ -138,7 +141,7 @@ def test_lb_replaces_what_the_client_says_about_itself():
     assert shop["forwarded_for"]
     assert shop["set_headers"]["X-HA-LB"] == "lb2"
     assert set(shop["set_headers"]) == {"X-Forwarded-Proto", "X-HA-LB", "X-Request-ID"}
-    assert {"X-HA-WAF", "X-Forwarded-Host", "Forwarded"} <= set(shop["delete_headers"])
+    assert {"X-HA-WAF", "X-Forwarded-*", "Forwarded"} <= set(shop["delete_headers"])
 
 
 def test_waf_routes_to_the_applications_from_its_own_host_only():
@@ -156,7 +159,7 @@ def test_app_serves_its_own_application_to_those_with_a_certificate():
 
 
 def test_instances_share_the_host_s_requests():
-    servers = run(STACK, "app2", app_ports=[8000, 8001], app_capacity=65)["app"]["servers"]
+    servers = run(STACK, "app2", numbers={"app2": {"capacity": 65}}, app_ports=[8000, 8001])["app"]["servers"]
     assert [(server["name"], server["port"], server["maxconn"]) for server in servers] == [
         ("app2-8000", 8000, 33),
         ("app2-8001", 8001, 33),
@@ -463,7 +466,114 @@ def test_the_shop_s_service_takes_the_user_s_keys_and_further_services_join_it()
 
 
 def test_an_application_gets_no_more_than_its_capacity():
-    assert [server["maxconn"] for server in run(STACK, "app1", app_capacity=32)["app"]["servers"]] == [32]
+    numbers = {"app1": {"capacity": 32}, "app2": {"capacity": 8}}
+    for host, capacity in (("app1", 32), ("app2", 8)):
+        assert [server["maxconn"] for server in run(STACK, host, numbers=numbers)["app"]["servers"]] == [capacity]
+
+
+def test_a_stronger_host_gets_more():
+    numbers = {"app1": {"weight": 200}, "waf2": {"weight": 10}}
+    assert [s["weight"] for s in run(STACK, "waf1", numbers=numbers)["apps"]["servers"]] == [200, None]
+    assert [s["weight"] for s in run(STACK, "lb1", numbers=numbers)["shop"]["servers"]] == [None, 10]
+
+
+def test_a_key_of_the_user_s_own_takes_no_protection_away():
+    mine = {
+        "set_headers": {"X-Env": "prod"},
+        "delete_headers": ["X-Internal-User"],
+        "response_headers": {"Content-Security-Policy": "default-src https:"},
+        "limits": {"connections": 500},
+    }
+    computed, shop = run(STACK, "lb1")["shop"], run(STACK, "lb1", shop=mine)["shop"]
+    assert shop["set_headers"] == computed["set_headers"] | mine["set_headers"]
+    assert shop["response_headers"] == computed["response_headers"] | mine["response_headers"]
+    assert shop["delete_headers"] == [*computed["delete_headers"], "X-Internal-User"]
+    assert shop["limits"] == computed["limits"] | mine["limits"]
+    bare = run(STACK, "lb1", shop={"limits": {"requests": None}, "response_headers": {next(iter(HSTS)): None}})["shop"]
+    assert (bare["limits"]["requests"], bare["limits"]["connections"]) == (None, 200)
+    assert bare["response_headers"] == {}
+
+
+HSTS = {"Strict-Transport-Security": "max-age=31536000"}
+
+
+@pytest.mark.parametrize(
+    ("tls", "proto", "headers"),
+    [({"certificates": ["/etc/nospof/tls/blog.pem"]}, "https", HSTS), (None, "%[ssl_fc,iif(https,http)]", {})],
+)
+def test_another_site_is_protected_as_the_shop_is(tls, proto, headers):
+    blog = ONE_SERVICE | {"name": "blog", "binds": [{"address": "*", "port": 8081, "tls": tls}]}
+    services = run(STACK, "lb1", lb_services=[blog])
+    for key in ("delete_headers", "forwarded_for", "limits", "buffer_requests"):
+        assert services["blog"][key] == services["shop"][key]
+    assert services["blog"]["set_headers"]["X-Forwarded-Proto"] == proto
+    assert services["blog"]["response_headers"] == headers
+
+
+def test_a_service_that_only_others_lead_to_keeps_what_they_have_set():
+    inner = {"name": "inner", "servers": ONE_SERVICE["servers"]}
+    services = run(STACK, "lb1", shop={"routes": [{"service": "inner", "prefixes": ["/in"]}]}, lb_services=[inner])
+    assert (services["inner"]["delete_headers"], services["inner"]["limits"]) == ([], None)
+
+
+@pytest.mark.parametrize(("capacity", "connections"), [(None, 200), (24, 48), (4, 20), (1000, 200)])
+def test_one_address_cannot_take_all_that_the_wafs_serve_at_once(capacity, connections):
+    numbers = {host: {"capacity": capacity} for host in ("app1", "app2")}
+    assert run(STACK, "lb1", numbers=numbers)["shop"]["limits"]["connections"] == connections
+
+
+def test_redirects_have_limits_of_their_own():
+    redirect = run(STACK, "lb1", limit_exempt=["192.0.2.0/24"])["redirect"]
+    assert redirect["maxconn"] == 1000
+    assert (redirect["limits"]["connections"], redirect["limits"]["exempt"]) == (200, ["192.0.2.0/24"])
+
+
+def test_static_files_keep_nobody_on_a_server():
+    assert run(STACK, "waf1", static_prefixes=["/static/"])["apps"]["stateless_prefixes"] == ["/static/"]
+
+
+LOGIN = {"count": 3, "period": "1m"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "clash"),
+    [
+        ([LOGIN | {"prefixes": ["/api"]}, LOGIN | {"prefixes": ["/api/login"], "methods": ["POST"]}], True),
+        ([LOGIN | {"prefixes": ["/api/login"], "methods": ["POST"]}, LOGIN | {"prefixes": ["/api"]}], False),
+        ([LOGIN | {"prefixes": ["/API"]}, LOGIN | {"prefixes": ["/api/login"]}], True),
+        (
+            [LOGIN | {"prefixes": ["/api"], "methods": ["GET"]}, LOGIN | {"prefixes": ["/api"], "methods": ["POST"]}],
+            False,
+        ),
+    ],
+)
+def test_a_limit_that_would_never_count_is_refused(paths, clash):
+    services = [ONE_SERVICE | {"limits": {"paths": paths}}]
+    if clash:
+        with pytest.raises(AnsibleFilterError, match="put what is more special first"):
+            haproxy_checked(services)
+    else:
+        haproxy_checked(services)
+
+
+@pytest.mark.parametrize("change", [{"set_headers": {"X Y": "1"}}, {"delete_headers": ["X-*-Y"]}, {"maxconn": 0}])
+def test_what_cannot_be_a_header_or_a_number_is_refused(change):
+    with pytest.raises(AnsibleFilterError, match=r"is no name of a header|is not a number from 1 on"):
+        haproxy_checked([ONE_SERVICE | change])
+
+
+def test_nothing_takes_the_port_of_the_statistics_or_of_the_peers():
+    reserved = [{"address": "10.0.0.11", "port": 8405, "owner": "haproxy_stats_port"}]
+    with pytest.raises(AnsibleFilterError, match=r"bind \*:8405 clashes with haproxy_stats_port \(10.0.0.11:8405\)"):
+        haproxy_checked([bound("shop", "*", 8405)], {}, reserved)
+    haproxy_checked([bound("shop", "10.0.0.12", 8405)], {}, reserved)
+
+
+def test_a_page_is_for_an_answer_that_haproxy_gives():
+    (service,) = haproxy_checked([ONE_SERVICE | {"error_pages": {503: "files/sorry.html"}}])
+    assert service["pages"] == [{"status": 503, "file": "files/sorry.html", "name": "nospof-shop-503"}]
+    with pytest.raises(AnsibleFilterError, match="error page 302 is for none of HAProxy's own answers"):
+        haproxy_checked([ONE_SERVICE | {"error_pages": {302: "files/sorry.html"}}])
 
 
 def test_what_is_public_is_said_once():
@@ -551,10 +661,10 @@ def test_two_thousand_servers_take_no_time():
 
 
 def test_no_waf_gets_more_at_once_than_all_applications_serve():
-    servers = services_of_lb(app_capacity=32)
+    servers = services_of_lb(numbers={"app1": {"capacity": 32}, "app2": {"capacity": 32}})
     assert [server["maxconn"] for server in servers] == [64, 64]
     assert [server.get("maxconn") for server in services_of_lb()] == [None, None]
 
 
-def services_of_lb(**settings):
-    return run(STACK, "lb1", **settings)["shop"]["servers"]
+def services_of_lb(**given):
+    return run(STACK, "lb1", **given)["shop"]["servers"]

@@ -29,8 +29,16 @@ def test_sound_inventory(sound):
     hostvars["witness1"]["ha_zone"] = 3
     result = topology(hostvars, groups)
     assert list(result) == ["hosts", "tiers", "zones", "virtual_ips"]
-    assert result["hosts"]["app1"] == {"address": "10.77.0.200", "zone": "a", "tiers": ["app"]}
-    assert result["hosts"]["app2"] == {"address": "10.77.0.14", "zone": "b", "tiers": ["lb", "app"]}
+    hostvars["app2"]["ha_weight"] = 50
+    result = topology(hostvars, groups)
+    unset = {"weight": None, "capacity": None}
+    assert result["hosts"]["app1"] == unset | {"address": "10.77.0.200", "zone": "a", "tiers": ["app"]}
+    assert result["hosts"]["app2"] == unset | {
+        "address": "10.77.0.14",
+        "zone": "b",
+        "tiers": ["lb", "app"],
+        "weight": 50,
+    }
     assert "desktop" not in result["hosts"]
     assert result["tiers"] == {
         "lb": ["app2", "lb1", "lb2"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -42,18 +43,29 @@ def run(topology, host="lb1"):
     return vrrp_instances(topology, host, {"interface": "eth0"})
 
 
+COMPUTED = {last: run(make(1, [(last, None, None)]))[0]["router_id"] for last in range(256)}
+
+
+def settled(lasts):
+    """Return router ids as a user has them: a number only where the computed one is taken."""
+    free, ids = iter(sorted(set(range(1, 256)) - {COMPUTED[last] for last in lasts})), {}
+    for last in lasts:
+        clash = any(COMPUTED[last] == COMPUTED[other] for other in ids)
+        ids[last] = next(free) if clash else None
+    return ids
+
+
 @st.composite
 def topologies(draw, longest=40):
     hosts = draw(st.integers(1, 30))
     lasts = draw(st.lists(st.integers(0, 255), unique=True, max_size=longest))
-    explicit = draw(st.lists(st.integers(1, 255), unique=True, min_size=len(lasts), max_size=len(lasts)))
     vips = [
         (
             last,
-            draw(st.sampled_from([None, router_id])),
+            draw(st.sampled_from([router_id, router_id or COMPUTED[last]])),
             draw(st.sampled_from([None, f"lb{draw(st.integers(1, hosts))}"])),
         )
-        for last, router_id in zip(lasts, explicit, strict=True)
+        for last, router_id in settled(lasts).items()
     ]
     return make(hosts, vips)
 
@@ -132,20 +144,25 @@ def test_router_ids_stay_when_a_virtual_ip_is_added(topology, last):
     before = {instance["name"]: instance["router_id"] for instance in run(topology)}
     added = make(1, [(last, None, None)])
     (alone,) = run(added)
-    alone_ids = [run(topology | {"virtual_ips": [vip]})[0]["router_id"] for vip in topology["virtual_ips"]]
     topology["virtual_ips"] += added["virtual_ips"]
-    collision = alone["router_id"] in {*before.values(), *alone_ids}
     if alone["name"] in before:
         with pytest.raises(AnsibleFilterError, match="an address is listed twice; list it once"):
             run(topology)
-    elif not collision:
+    elif alone["router_id"] in before.values():
+        with pytest.raises(AnsibleFilterError, match=f"router_id {alone['router_id']} is that of") as error:
+            run(topology)
+        # What the message says is what mends it, and no other id changes.
+        topology["virtual_ips"][-1]["router_id"] = int(re.search(r"set router_id: (\d+) on", str(error.value))[1])
+        after = {instance["name"]: instance["router_id"] for instance in run(topology)}
+        assert before.items() <= after.items()
+    else:
         after = {instance["name"]: instance["router_id"] for instance in run(topology)}
         assert after == before | {alone["name"]: alone["router_id"]}
 
 
 @given(st.integers(1, 12), st.sets(st.integers(0, 255), max_size=24))
 def test_virtual_ips_are_spread_over_all_hosts(hosts, lasts):
-    topology = make(hosts, [(last, None, None) for last in lasts])
+    topology = make(hosts, [(last, router_id, None) for last, router_id in settled(lasts).items()])
     preferred = [sum(i["priority"] == 254 for i in run(topology, host)) for host in topology["tiers"]["lb"]]
     assert max(preferred) - min(preferred) <= (1 if hosts <= 4 else 3)
     assert len(lasts) != 1 or preferred[0] == 1
@@ -171,7 +188,8 @@ def test_an_added_host_changes_no_id_and_takes_over_its_share_only(topology):
 
 @given(st.integers(1, 12), st.sets(st.integers(0, 200), max_size=24))
 def test_a_virtual_ip_after_the_others_changes_none_of_them(hosts, lasts):
-    topology = make(hosts, [(last, None, None) for last in lasts])
+    ids = settled([255, *lasts])
+    topology = make(hosts, [(last, ids[last], None) for last in lasts])
     before = preferred(topology)
     topology["virtual_ips"] += make(1, [(255, None, None)])["virtual_ips"]
     assert before.items() <= preferred(topology).items()
@@ -217,7 +235,7 @@ def test_loss_of_a_host_is_shared_by_the_others():
 
 
 def test_all_router_ids_can_be_used():
-    topology = make(2, [(last, None, None) for last in range(255)])
+    topology = make(2, [(last, last + 1, None) for last in range(255)])
     assert {instance["router_id"] for instance in run(topology)} == set(range(1, 256))
     with pytest.raises(AnsibleFilterError, match="256 virtual IPs, but VRRP has 255 router ids; list fewer"):
         run(make(2, [(last, None, None) for last in range(256)]))
