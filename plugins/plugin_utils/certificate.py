@@ -14,6 +14,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509.oid import AuthorityInformationAccessOID
 except ImportError as error:
     MISSING: ImportError | None = error
 else:
@@ -113,7 +114,7 @@ def _has_intermediate(certificate: x509.Certificate) -> bool:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     except x509.ExtensionNotFound:
         return False
-    return any(item.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS for item in access)
+    return any(item.access_method == AuthorityInformationAccessOID.CA_ISSUERS for item in access)
 
 
 def _check_key(certificate: x509.Certificate, pem: str) -> None:

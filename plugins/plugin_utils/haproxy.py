@@ -51,7 +51,7 @@ APP_TIMEOUTS = {"check": "2s"}
 # The tier above keeps its idle connections for up to 60 s and must be the one that closes them.
 KEEP_ALIVE = {"http_keep_alive": "75s"}
 # A shopper's browser asks for some 30 things a page; many shoppers may share one address behind a provider's NAT.
-LIMITS = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
+LIMITS: dict[str, Any] = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
 FEWEST_CONNECTIONS = 20  # a browser's, and a few of its neighbours'
 # Redirects are done in no time: a flood of connections to them must not take the memory of those to the shop.
 REDIRECT_CONNECTIONS = 1000
