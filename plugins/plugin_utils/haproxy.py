@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
-from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import SERVICE_DEFAULTS, Service, complete
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import SERVICE_DEFAULTS, Service, fill
 
 if TYPE_CHECKING:
     from ansible_collections.nospof.stack.plugins.plugin_utils.topology import Topology
@@ -158,7 +158,7 @@ def services(topology: Topology, host: str, settings: Mapping[str, Any]) -> list
         found += site.waf()
     if "app" in tiers:
         found += site.app()
-    return complete(found)
+    return fill(found)
 
 
 def peers(topology: Topology, internal_domain: str) -> list[dict[str, str]]:

@@ -104,6 +104,18 @@ def complete(
     maps: Mapping[str, Mapping[str, str]] | None = None,
     reserved: Sequence[Mapping[str, Any]] = (),
 ) -> list[Service]:
+    """Return the services as the role's template takes them: filled in, and with what is computed from their keys.
+
+    The parameters are those of `fill`.
+    """
+    return [_resolved(service) for service in fill(given, maps, reserved)]
+
+
+def fill(
+    given: Sequence[Mapping[str, Any]],
+    maps: Mapping[str, Mapping[str, str]] | None = None,
+    reserved: Sequence[Mapping[str, Any]] = (),
+) -> list[Service]:
     """Return the services with every optional key filled in; all that is wrong with them is said at once.
 
     :param given: services as the role's argument `haproxy_services` describes them.
@@ -128,14 +140,8 @@ def _complete(service: Mapping[str, Any]) -> Service:
     filled["extra"] = {"frontend": [], "backend": [], **filled["extra"]}
     filled["binds"] = [{**BIND_DEFAULTS, **_given(bind)} for bind in filled["binds"]]
     filled["servers"] = [{**SERVER_DEFAULTS, **server} for server in filled["servers"]]
-    filled["pages"] = [
-        {"status": status, "file": file, "name": f"nospof-{filled['name']}-{status}"}
-        for status, file in sorted(filled["error_pages"].items(), key=str)
-    ]
     redirects = [{"hosts": [], "path": None, "code": 301, **_given(item)} for item in filled["redirects"]]
     routes = [{"hosts": [], "prefixes": [], "map": None, **_given(item)} for item in filled["routes"]]
-    for item in [*redirects, *routes]:
-        item["host_pattern"] = host_pattern(item["hosts"])
     filled["redirects"], filled["routes"] = redirects, routes
     if filled["limits"] is not None:
         filled["limits"] = {**LIMITS_DEFAULTS, **_given(filled["limits"])}
@@ -143,6 +149,18 @@ def _complete(service: Mapping[str, Any]) -> Service:
     if filled["cache"] is not None:
         filled["cache"] = {"max_age": 3600, **_given(filled["cache"])}
     return filled
+
+
+def _resolved(service: Service) -> Service:
+    pages = [
+        {"status": status, "file": file, "name": f"nospof-{service['name']}-{status}"}
+        for status, file in sorted(service["error_pages"].items())
+    ]
+    patterns = {
+        key: [{**item, "host_pattern": host_pattern(item["hosts"])} for item in service[key]]
+        for key in ("redirects", "routes")
+    }
+    return {**service, "pages": pages, **patterns}
 
 
 def host_pattern(hosts: Sequence[str]) -> str:

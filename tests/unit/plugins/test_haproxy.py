@@ -3,10 +3,13 @@ from __future__ import annotations
 import re
 import time
 from copy import deepcopy
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.nospof.stack.plugins.filter.haproxy_checked import FilterModule as CheckedFilter
 from ansible_collections.nospof.stack.plugins.filter.haproxy_services import FilterModule as ServicesFilter
 from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import host_pattern
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 haproxy_services = ServicesFilter().filters()["haproxy_services"]
 haproxy_checked = CheckedFilter().filters()["haproxy_checked"]
 
+ROLE = Path(__file__).resolve().parents[3] / "roles/haproxy"
 SETTINGS = {"public_names": ["shop.nospof.test"], "app_health_path": "/healthz"}
 
 
@@ -641,6 +645,21 @@ def test_whatever_the_topology_its_services_hold_together(names, data):
                 topology | {"hosts": dict(reversed(topology["hosts"].items()))}, host, SETTINGS
             )
             assert [service["name"] for service in reordered] == [service["name"] for service in services]
+
+
+def test_what_is_computed_is_what_the_role_takes():
+    specification = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    validator = ArgumentSpecValidator({"haproxy_services": specification["haproxy_services"]})
+    shop = {
+        "redirects": [{"hosts": ["old.test"], "to": "/"}],
+        "routes": [{"prefixes": ["/in"], "service": "inner"}],
+        "error_pages": {503: "sorry.html"},
+        "cache": {"prefixes": ["/static/"]},
+    }
+    inner = {"name": "inner", "servers": ONE_SERVICE["servers"]}
+    for host in STACK:
+        given = list(run(STACK, host, waf_failure_policy="open", shop=shop, lb_services=[inner]).values())
+        assert validator.validate({"haproxy_services": given}).error_messages == []
 
 
 def test_two_thousand_servers_take_no_time():
