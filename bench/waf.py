@@ -74,7 +74,7 @@ local pages = {"/", "/product/egg-cups", "/product/storm-lanterns", "/?category=
 for round = 0, 1 do
   for turn = 0, 6 do
     table.insert(mix, wrk.format("GET", pages[turn + 1], browser))
-    if turn % 2 == 1 then table.insert(mix, wrk.format("GET", "/static/shop.css", browser)) end
+    if turn % 2 == 1 then table.insert(mix, wrk.format("GET", "/static/shop.css?v=3f2a91c0d4e1", browser)) end
     if turn == 3 or turn == 6 then table.insert(mix, wrk.format("POST", "/cart/add", form, cart)) end
   end
   if round == 0 then

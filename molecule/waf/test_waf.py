@@ -261,19 +261,28 @@ def test_each_site_has_its_mode(
         assert "930120" in rules_of(transaction)
 
 
+@pytest.mark.parametrize("path", ["/static/art/egg-cups.svg", "/static/shop.css?v=3f2a91c0d4e1"])
 def test_static_files_skip_the_inspection_with_hardly_any_header(
-    hosts: dict[str, Host], request_waf: Request, mark: str
+    hosts: dict[str, Host], request_waf: Request, mark: str, path: str
 ) -> None:
     headers = ["-H", "User-Agent: () { :;}; /bin/bash", "-H", "Cookie: a=b", "-H", "Host: shop.nospof.test"]
     headers += ["-H", 'If-None-Match: "abc"', "-H", "X-HA-LB: lb1"]
-    assert request_waf(hosts["lb1"], "/static/art/egg-cups.svg", *headers) == (200, "hello\n")
+    assert request_waf(hosts["lb1"], path, *headers) == (200, "hello\n")
     [seen] = entries(hosts["waf1"], "/run/upstream.json", mark)
+    assert seen["path"] == path
     assert set(seen["headers"]) == {"Host", "If-None-Match", "X-HA-LB", "X-HA-WAF", "X-Forwarded-For", "X-Request-ID"}
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/shop.css?x=1", "/static/shop.php", "/static/%73hop.css", "/static//shop.css", "/x/static/shop.css"],
+    [
+        "/static/shop.css?x=1",
+        "/static/shop.css?v=1&x=1",
+        "/static/shop.php",
+        "/static/%73hop.css",
+        "/static//shop.css",
+        "/x/static/shop.css",
+    ],
 )
 def test_nothing_else_skips_it(hosts: dict[str, Host], request_waf: Request, path: str) -> None:
     assert request_waf(hosts["lb1"], path, "-H", "User-Agent: () { :;}; /bin/bash -c id")[0] == 403

@@ -13,8 +13,9 @@ name: waf_static_pattern
 version_added: 0.1.0
 short_description: The requests for static files that need no inspection, as a regular expression
 description:
-  - Matches C(METHOD:LENGTH:HOST:URI) of GET and HEAD requests without body and query string, for files with one of the
-    extensions beneath one of the prefixes, with nothing encoded and no dots in front of a name.
+  - Matches C(METHOD:LENGTH:HOST:URI) of GET and HEAD requests without a body, and with no query string but a version such as
+    C(?v=3f2a91c0d4e1), for files with one of the extensions beneath one of the prefixes, with nothing encoded and no dots in
+    front of a name.
 positional: _input, extensions
 options:
   _input:

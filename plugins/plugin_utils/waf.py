@@ -58,6 +58,7 @@ HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
 PREFIX = re.compile(r"/(?:(?!\.)[A-Za-z0-9_-][A-Za-z0-9._-]*/)+")
 EXTENSION = re.compile(r"[A-Za-z0-9]+")
+VERSION = r"\?v=[A-Za-z0-9_.-]{1,64}"  # of a static file: the only query that is plain enough
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PRINTABLE = re.compile(r"[^\x00-\x1f\x7f\\]*")
 
@@ -150,7 +151,7 @@ def static_pattern(prefixes: Sequence[str], extensions: Sequence[str]) -> str:
     name = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
     starts = "|".join(re.escape(prefix) for prefix in prefixes)
     ends = "|".join(sorted({extension.lower() for extension in extensions}))
-    return rf"^(?:GET|HEAD)::[A-Za-z0-9.-]+(?::[0-9]+)?:(?:{starts})(?:{name}/)*{name}\.(?:{ends})$"
+    return rf"^(?:GET|HEAD)::[A-Za-z0-9.-]+(?::[0-9]+)?:(?:{starts})(?:{name}/)*{name}\.(?:{ends})(?:{VERSION})?$"
 
 
 def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | None = None) -> Rules:

@@ -448,6 +448,8 @@ def test_a_release_that_is_another_one_is_told(sound, tmp_path):
         "GET::shop.test:/static/shop.css",
         "HEAD::shop.test:8443:/static/art/egg-cups.svg",
         "GET::10.0.0.1:/static/a.b/c-1.min.js",
+        "GET::shop.test:/static/shop.css?v=3f2a91c0d4e1",
+        "GET::shop.test:/static/shop.css?v=1.2.3-rc_1",
     ],
 )
 def test_static_files_are_recognised(request_line):
@@ -461,6 +463,14 @@ def test_static_files_are_recognised(request_line):
         "GET:5:shop.test:/static/shop.css",
         "GET:chunked:shop.test:/static/shop.css",
         "GET::shop.test:/static/shop.css?x=1",
+        "GET::shop.test:/static/shop.css?",
+        "GET::shop.test:/static/shop.css?v=",
+        "GET::shop.test:/static/shop.css?v=1&x=2",
+        "GET::shop.test:/static/shop.css?v=%31",
+        "GET::shop.test:/static/shop.css?v=1;x",
+        "GET::shop.test:/static/shop.css?v=1?v=1",
+        f"GET::shop.test:/static/shop.css?v={'1' * 65}",
+        "GET::shop.test:/static/?v=shop.css",
         "GET::shop.test:/static/../shop.css",
         "GET::shop.test:/static/%2e%2e/shop.css",
         "GET::shop.test:/static//shop.css",
