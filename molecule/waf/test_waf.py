@@ -376,6 +376,20 @@ def test_detect_mode_lets_through_but_logs_and_stays_in_rotation(
 
 
 @pytest.mark.usefixtures("restored")
+def test_leaks_in_answers_are_reported_and_answers_untouched(
+    hosts: dict[str, Host], request_waf: Request, mark: str
+) -> None:
+    converge(waf_response_inspection_enabled=True)
+    for length in (0, 200_000):
+        status, body = request_waf(hosts["lb1"], f"/leak/{length}")
+        assert (status, body.count("error in your SQL syntax"), body[:length].strip()) == (200, 1, "")
+    for transaction in audited(hosts["waf1"], mark, count=2):
+        assert "951230" in rules_of(transaction)
+    # Requests are refused as ever.
+    assert request_waf(hosts["lb1"], ATTACK)[0] == 403
+
+
+@pytest.mark.usefixtures("restored")
 def test_off_inspects_nothing_and_stays_in_rotation(hosts: dict[str, Host], request_waf: Request) -> None:
     converge(waf_mode=False, waf_sites=[])  # as YAML reads off
     assert request_waf(hosts["lb1"], ATTACK)[0] == 200

@@ -1,10 +1,14 @@
-"""Stands in for the application: answers every request with 200 and writes down what it was sent."""
+"""Stands in for the application: answers every request with 200 and writes down what it was sent.
+
+/leak/LENGTH is answered with a database's error behind so many bytes.
+"""
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 LOG = Path("/run/upstream.json")
+LEAK = b"<p>You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version</p>\n"
 
 
 class Recorder(BaseHTTPRequestHandler):
@@ -15,11 +19,15 @@ class Recorder(BaseHTTPRequestHandler):
         seen = {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body}
         with LOG.open("a") as log:
             print(json.dumps(seen), file=log)
+        answer = b"hello\n"
+        if self.path.startswith("/leak/"):
+            answer = b" " * int(self.path.removeprefix("/leak/")) + LEAK
         self.send_response(200)
-        self.send_header("Content-Length", "6")
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(b"hello\n")
+            self.wfile.write(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = answer
 

@@ -38,6 +38,7 @@ ENGINES = {"block": "On", "detect": "DetectionOnly", "off": "Off"}
 STRICTEST = ("block", "detect", "off")  # in this order
 
 PROBE_PATH = "/.nospof/waf"  # the load balancers' check, and beneath it the node's own
+REFUSED = "X-HA-WAF-Refused"  # a header of the page that says so
 FIXED_IDS = 77_000_000  # + 0 … 999: outside of every range that is registered for somebody's rules
 EXCLUSION_IDS = 78_000_000  # + a hash of what the exclusion is about
 EXCLUSION_RANGE = 1_000_000
@@ -179,6 +180,7 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
         "before": [
             *_modes(mode, sites),
             *_probe_setup(),
+            *(_answers() if inputs["response_inspection_enabled"] else []),
             *_bodies(inputs["allowed_content_types"]),
             *_setup(inputs),
             *exclusion_rules(exclusions(inputs["exclusions"], inputs["profiles"], major)),
@@ -254,6 +256,17 @@ def _probe_setup() -> list[str]:
         (
             f'SecRule REQUEST_LINE "@rx ^GET {path}(?:/self)?\\?" "id:{FIXED_IDS + 2},phase:1,t:none,nolog,pass,'
             'setvar:tx.nospof_probe=1,ctl:ruleEngine=On,ctl:auditEngine=Off"'
+        ),
+    ]
+
+
+def _answers() -> list[str]:
+    """Return what has answers only reported: nginx has begun to send them when they are inspected."""
+    return [
+        "# Answers are only reported: when they are inspected they are on their way. A page of nginx's own changes nothing.",
+        (
+            f'SecRule &RESPONSE_HEADERS:{REFUSED} "@eq 0" "id:{FIXED_IDS + 12},phase:3,t:none,nolog,pass,'
+            'ctl:ruleEngine=DetectionOnly"'
         ),
     ]
 

@@ -83,6 +83,17 @@ def test_only_the_files_that_are_needed_are_loaded():
     assert named(rules(unused_platforms=["php", "java"])["files"]) == ["setup.conf", "901", "942"]
 
 
+def test_answers_are_only_reported():
+    """Nothing before this rule is about answers, so that no rule of phases 3 and 4 can refuse one."""
+    on, off = rules(response_inspection_enabled=True), rules()
+    found = [line for line in on["before"] if "phase:3" in line or "phase:4" in line]
+    assert [re.sub(r"id:\d+", "id", line) for line in found] == [
+        'SecRule &RESPONSE_HEADERS:X-HA-WAF-Refused "@eq 0" "id,phase:3,t:none,nolog,pass,ctl:ruleEngine=DetectionOnly"'
+    ]
+    assert not any("phase:3" in line for line in off["before"])
+    assert "add_header X-HA-WAF-Refused " in (ROLE / "templates/nginx.conf.j2").read_text()
+
+
 @pytest.mark.parametrize("crs", [{"version": "", "files": [], "setup": ""}, {}, CRS | {"version": "next"}])
 def test_an_unknown_rule_set_is_refused(crs):
     with pytest.raises(AnsibleFilterError, match="rule set on the host is not known"):
