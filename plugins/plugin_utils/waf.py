@@ -66,6 +66,7 @@ PRINTABLE = re.compile(r"[^\x00-\x1f\x7f\\]*")
 # Where the value is that a rule must not look at; the key is what the user writes.
 TARGETS = {
     "argument": ("ARGS", ARGUMENT),
+    "argument_name": ("ARGS_NAMES", ARGUMENT),
     "cookie": ("REQUEST_COOKIES", ARGUMENT),
     "header": ("REQUEST_HEADERS", HEADER),
 }
@@ -76,6 +77,7 @@ MACHINERY = ("901", "905", "949", "959", "980")
 WIDE_TAGS = re.compile(r"OWASP_CRS|paranoia-level/.*|(application|language|platform)-multi|anomaly-evaluation")
 # Rule files that are never loaded: for other applications, for lists that nobody fills here, for reports that say it twice.
 UNUSED_FILES = ("900", "903", "910", "912", "980", "999")
+COMMON_EXCEPTIONS = "999-COMMON-EXCEPTIONS-AFTER"  # but for the rule set's own exceptions, from its version 4 on
 PLATFORM_FILES = {"php": "REQUEST-933-APPLICATION-ATTACK-PHP", "java": "REQUEST-944-APPLICATION-ATTACK-JAVA"}
 EVALUATION = "REQUEST-949-BLOCKING-EVALUATION"
 # They count clients for rules that aren't loaded, in memory that is never freed.
@@ -183,6 +185,7 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
             *(_answers() if inputs["response_inspection_enabled"] else []),
             *_bodies(inputs["allowed_content_types"]),
             *_setup(inputs),
+            *_names(),
             *exclusion_rules(exclusions(inputs["exclusions"], inputs["profiles"], major)),
         ],
         "files": [ruleset.setup, *request_files],
@@ -207,7 +210,8 @@ def _files(crs: Crs, inputs: Mapping[str, Any]) -> tuple[list[str], list[str], l
     wanted = {
         path: name
         for path, name in names.items()
-        if (number := re.match(r"RE(?:QUEST|SPONSE)-(\d{3})", name)) and number[1] not in UNUSED_FILES
+        if (number := re.match(r"RE(?:QUEST|SPONSE)-(\d{3})", name))
+        and (number[1] not in UNUSED_FILES or COMMON_EXCEPTIONS in name)
     }
     request = [path for path, name in wanted.items() if name.startswith("REQUEST-") and name != EVALUATION]
     evaluation = [path for path, name in wanted.items() if name == EVALUATION]
@@ -305,6 +309,17 @@ def _setup(inputs: Mapping[str, Any]) -> list[str]:
     }
     actions = ",".join(f"setvar:'tx.{name}={value}'" for name, value in variables.items())
     return [f'SecAction "id:{FIXED_IDS + 5},phase:1,t:none,nolog,pass,{actions}"']
+
+
+def _names() -> list[str]:
+    """Return what has names of JSON members pass that look like a file's name only because of the dot in front of them."""
+    return [
+        "# json.profile is a member's name, no .profile of a shell. Values are looked at as ever.",
+        (
+            f'SecRule ARGS_NAMES "@rx ^json\\.(?:[\\w .-]+\\.)?profile[\\w .-]*$" "id:{FIXED_IDS + 13},phase:2,t:none,nolog,pass,'
+            'ctl:ruleRemoveTargetById=930120;ARGS_NAMES"'
+        ),
+    ]
 
 
 def _guards() -> list[str]:

@@ -16,6 +16,7 @@ COLLECTIONS = {
     "ARGS": "argument",
     "ARGS_GET": "argument",
     "ARGS_POST": "argument",
+    "ARGS_NAMES": "argument_name",
     "REQUEST_COOKIES": "cookie",
     "REQUEST_HEADERS": "header",
 }

@@ -94,6 +94,35 @@ def test_answers_are_only_reported():
     assert "add_header X-HA-WAF-Refused " in (ROLE / "templates/nginx.conf.j2").read_text()
 
 
+def test_the_rule_set_s_own_exceptions_are_loaded():
+    more = [
+        f"{RULES}/REQUEST-999-COMMON-EXCEPTIONS-AFTER.conf",
+        f"{RULES}/RESPONSE-999-EXCLUSION-RULES-AFTER-CRS.conf",
+    ]
+    found = rules(crs=CRS | {"files": FILES + more}, response_inspection_enabled=True)
+    assert found["files"][-1] == more[0]
+    assert more[1] not in found["responses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matched"),
+    [
+        ("json.profile", True),
+        ("json.user.profile_id", True),
+        ("json.array_0.profile.name", True),
+        ("json.my data.profile", True),
+        (".profile", False),
+        ("json./.profile", False),
+        ("json.profile/etc/passwd", False),
+        ("profile", False),
+    ],
+)
+def test_members_of_json_may_be_called_profile(name, matched):
+    (line,) = [line for line in rules()["before"] if "SecRule ARGS_NAMES" in line]
+    assert line.endswith('phase:2,t:none,nolog,pass,ctl:ruleRemoveTargetById=930120;ARGS_NAMES"')
+    assert matches(line, name) == matched
+
+
 @pytest.mark.parametrize("crs", [{"version": "", "files": [], "setup": ""}, {}, CRS | {"version": "next"}])
 def test_an_unknown_rule_set_is_refused(crs):
     with pytest.raises(AnsibleFilterError, match="rule set on the host is not known"):
@@ -198,6 +227,7 @@ def test_an_unknown_mode_is_named():
     [
         ({"rule": 942100, "argument": "note"}, "ctl:ruleRemoveTargetById=942100;ARGS:note"),
         ({"tag": "attack-sqli", "argument": "a[b]"}, "ctl:ruleRemoveTargetByTag=attack-sqli;ARGS:a[b]"),
+        ({"rule": 932160, "argument_name": "json.x"}, "ctl:ruleRemoveTargetById=932160;ARGS_NAMES:json.x"),
         ({"rule": "942100", "cookie": "prefs"}, "ctl:ruleRemoveTargetById=942100;REQUEST_COOKIES:prefs"),
         ({"rule": 920350}, "ctl:ruleRemoveById=920350"),
         ({"tag": "attack-rfi"}, "ctl:ruleRemoveByTag=attack-rfi"),

@@ -141,7 +141,7 @@ def test_hosts_are_merged_and_what_most_clients_sent_comes_first():
         ("REQUEST_COOKIES:prefs", {"cookie": "prefs"}),
         ("REQUEST_HEADERS:referer", {"header": "referer"}),
         ("REQUEST_URI", {}),
-        ("ARGS_NAMES:x", {}),
+        ("ARGS_NAMES:json.x", {"argument_name": "json.x"}),
     ],
 )
 def test_targets(variable, target):
