@@ -49,11 +49,24 @@ platform-ingres platform-interbase platform-internet-explorer platform-maxdb pla
 platform-multi platform-mysql platform-oracle platform-pgsql platform-sqlite platform-sybase platform-tomcat
 platform-unix platform-windows
 """
+# These look at the text of XML, but not at the values of its attributes.
+_TEXT_IDS = """
+921: 120 130 200
+930: 100 110 120
+932: 100 105 106 110 115 120 130 140 150 160 200
+933: 100 120 130 131 140 150 151 160 161 170 180 190 200 210
+934: 100
+941: 100 110 120 130 140 150 160 170 180 190 200 210 220 230 240 250 260 270 280 290 300 310 320 330 340 350 360 370
+     380
+942: 100 110 120 130 140 150 160 170 180 190 200 210 220 230 240 250 251 260 270 280 290 300 310 320 330 340 350 360
+     361 370 380 390 400 410 430 431 432 440 450 470 480 490 500 510 511
+943: 100
+"""
 
 
-def _read() -> frozenset[int]:
+def _read(text: str) -> frozenset[int]:
     ids, group = set(), ""
-    for word in _IDS.split():
+    for word in text.split():
         if word.endswith(":"):
             group = word[:-1]
         else:
@@ -61,6 +74,7 @@ def _read() -> frozenset[int]:
     return frozenset(ids)
 
 
-RULE_IDS = _read()
+RULE_IDS = _read(_IDS)
+TEXT_RULES = _read(_TEXT_IDS)
 # The tags by which rules are told apart; those that name a catalogue of weaknesses (capec, PCI) are left out.
 RULE_TAGS = frozenset(_TAGS.split())

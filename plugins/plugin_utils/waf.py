@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.crs import RULE_IDS, RULE_TAGS
+from ansible_collections.nospof.stack.plugins.plugin_utils.crs import RULE_IDS, RULE_TAGS, TEXT_RULES
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf_profiles import PROFILES, profile_exclusions
 
@@ -121,6 +121,7 @@ class Rules(TypedDict):
     guards: list[str]  # right before the evaluation
     evaluation: list[str]  # files
     responses: list[str]  # files
+    after: list[str]  # after the rule set
     excluded: dict[str, list[Any]]  # rules and tags that the user names, which have to exist on the host
 
 
@@ -192,6 +193,7 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
         "guards": _guards(),
         "evaluation": evaluation,
         "responses": response_files,
+        "after": _attributes(inputs["allowed_content_types"], major),
         "excluded": {
             "rules": sorted({int(item["rule"]) for item in inputs["exclusions"] if item.get("rule") is not None}),
             "tags": sorted({item["tag"] for item in inputs["exclusions"] if item.get("tag") is not None}),
@@ -289,6 +291,13 @@ def _bodies(content_types: Sequence[str]) -> list[str]:
                 f'"id:{FIXED_IDS + number},phase:1,t:none,t:lowercase,nolog,pass,ctl:requestBodyProcessor={processor}"'
             )
     return lines
+
+
+def _attributes(content_types: Sequence[str], major: int) -> list[str]:
+    """Return what has attributes of XML looked at like its text. Version 4 knows them, and would count them twice."""
+    if major > 3 or not any(XML_TYPE.fullmatch(name) for name in content_types):  # noqa: PLR2004 - Debian's version
+        return []
+    return [f'SecRuleUpdateTargetById {rule} "XML://@*"' for rule in sorted(TEXT_RULES)]
 
 
 def _setup(inputs: Mapping[str, Any]) -> list[str]:

@@ -123,6 +123,17 @@ def test_members_of_json_may_be_called_profile(name, matched):
     assert matches(line, name) == matched
 
 
+def test_attributes_of_xml_are_inspected_where_xml_is_taken():
+    xml = {"allowed_content_types": ["application/json", "application/soap+xml"]}
+    assert rules()["after"] == []
+    after = rules(**xml)["after"]
+    assert 'SecRuleUpdateTargetById 942100 "XML://@*"' in after
+    assert len(after) == len(waf.TEXT_RULES)
+    assert waf.TEXT_RULES <= waf.RULE_IDS
+    assert 933110 not in waf.TEXT_RULES  # names of files that are sent
+    assert rules(**xml, crs=CRS | {"version": "4.7.0"})["after"] == []
+
+
 @pytest.mark.parametrize("crs", [{"version": "", "files": [], "setup": ""}, {}, CRS | {"version": "next"}])
 def test_an_unknown_rule_set_is_refused(crs):
     with pytest.raises(AnsibleFilterError, match="rule set on the host is not known"):
