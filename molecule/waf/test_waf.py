@@ -410,6 +410,14 @@ def test_a_waf_without_working_rules_is_out_of_rotation(hosts: dict[str, Host], 
         lab.eventually(lambda: in_rotation(hosts), "waf1 is back", 10)
 
 
+def test_a_waf_that_passes_nothing_on_is_out_of_rotation_until_the_next_run(hosts: dict[str, Host]) -> None:
+    run(hosts["waf1"], "rm /run/nospof_waf/ready")
+    lab.eventually(lambda: states(hosts) == {"waf1": "DOWN", "waf2": "UP"}, "waf1 is out of rotation", 10)
+    assert "passes nothing on" in hosts["waf1"].run("nospof-waf verify").stderr
+    converge()
+    lab.eventually(lambda: in_rotation(hosts), "waf1 is back", 10)
+
+
 def through_lb(path: str) -> str:
     return f"curl -sS -o /dev/null -w '%{{http_code}}\\n' --cacert {TLS}/ca.crt --connect-to ::127.0.0.1: 'https://shop.nospof.test{path}'"
 

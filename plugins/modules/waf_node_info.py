@@ -161,6 +161,8 @@ def reasons(nginx: dict[str, str], rules: str) -> list[str]:
         found.append("nginx does not run")
     elif changed > since(nginx, "ActiveEnterTimestamp"):
         found.append(f"{path} is newer than the running nginx")
+    elif not os.path.exists(os.path.join(RUN, "ready")):
+        found.append("nginx passes nothing on, since it was not seen to refuse an attack")
     if os.path.exists(os.path.join(RUN, "unfinished")):
         found.append("an earlier change did not come to a good end")
     return found

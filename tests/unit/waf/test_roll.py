@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import http.client
 import http.server
 import json
 import os
@@ -35,6 +36,8 @@ case $1 in
     echo restart >>{state}/calls
     cp "$(dirname "$(readlink -f {state}/nginx/nginx.conf)")/rules.conf" {state}/loaded
     touch {state}/running
+    rm -f {state}/run/ready
+    grep -q unready {state}/loaded || touch {state}/run/ready
     ! grep -q crashes {state}/loaded ;;
 esac
 """
@@ -209,7 +212,7 @@ def test_a_first_start_needs_no_drain(nginx):
     assert (nginx.rules, nginx.restarts) == ("good rules 1", 1)
     assert not any(drained for _, drained in nginx.seen)
     assert nginx.module.CONFIG.is_symlink()
-    assert not list(nginx.run.iterdir())
+    assert [path.name for path in nginx.run.iterdir()] == ["ready"]
 
 
 @pytest.mark.parametrize(("rules", "is_ready"), [("good rules", True), ("blind rules", False)])
@@ -225,10 +228,30 @@ def test_nothing_is_passed_on_before_an_attack_was_refused(nginx, rules, is_read
 
 def test_a_start_is_waited_for(nginx, monkeypatch):
     (nginx.folder / "loaded").write_text("good rules")
-    answers = [False, False, True]
-    monkeypatch.setattr(nginx.module, "listens", lambda: answers.pop(0))
+    refused = (403, {"X-HA-WAF-Probe": "passed"})
+    answers = [OSError("refused"), TimeoutError("late"), http.client.RemoteDisconnected("reset"), refused]
+
+    def ask(_path):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(nginx.module, "ask", ask)
     nginx.module.ready()
     assert answers == []
+    assert nginx.module.READY.exists()
+
+
+def test_a_start_is_not_waited_for_without_end(nginx, monkeypatch):
+    def ask(_path):
+        raise TimeoutError("late")
+
+    monkeypatch.setattr(nginx.module, "ask", ask)
+    monkeypatch.setattr(nginx.module, "START", 0.2)
+    with pytest.raises(nginx.module.Failure, match="nginx did not answer within 0 s"):
+        nginx.module.ready()
+    assert not nginx.module.READY.exists()
 
 
 def test_new_rules_come_into_service_while_no_load_balancer_sends_requests(serving):
@@ -240,7 +263,7 @@ def test_new_rules_come_into_service_while_no_load_balancer_sends_requests(servi
     asked = [path for path, drained in serving.seen if drained and path != "/status"]
     assert [path.split("?")[0] for path in asked] == ["/.nospof/waf/self", "/healthz"]
     assert serving.busy == 0
-    assert {path.name for path in serving.run.iterdir()} <= {"probes"}
+    assert {path.name for path in serving.run.iterdir()} <= {"probes", "ready"}
     assert [path.name for path in serving.module.ROOT.glob("rules-*")] == [serving.module.generation().name]
 
 
@@ -267,6 +290,7 @@ def test_rules_that_nginx_refuses_never_come_near_it(serving):
         ("blind rules", "does not refuse an attack"),
         ("rules that refuse all", "a harmless request for /healthz is refused"),
         ("rules by which the way is lost", "a harmless request for /healthz is answered with 502"),
+        ("unready rules", "nginx passes nothing on"),
         ("rules by which it crashes", "the old ones are back in service"),
     ],
 )
@@ -309,7 +333,7 @@ def test_a_roll_that_was_killed_is_taken_up(serving):
     for flag in (serving.module.DRAIN, serving.module.ROLLING, serving.module.UNFINISHED):
         flag.touch()
     serving.module.roll()
-    assert {path.name for path in serving.run.iterdir()} <= {"probes"}
+    assert {path.name for path in serving.run.iterdir()} <= {"probes", "ready"}
 
 
 def test_a_signal_ends_a_roll_in_good_order(serving, monkeypatch):
@@ -344,6 +368,24 @@ def test_the_generation_refers_to_itself(nginx):
 def test_the_module_names_generations_alike(nginx):
     nginx.stage("good rules")
     assert nginx.module.generation().name == f"rules-{waf_node_info.digest(str(nginx.module.STAGED))}"
+
+
+@pytest.mark.parametrize(
+    ("active", "ready", "told"),
+    [
+        ("active", True, []),
+        ("active", False, ["nginx passes nothing on, since it was not seen to refuse an attack"]),
+        ("failed", False, ["nginx does not run"]),
+    ],
+)
+def test_what_passes_nothing_on_is_due_again(serving, monkeypatch, active, ready, told):
+    for name, path in {"ROOT": "etc", "CONFIG": "nginx/nginx.conf", "RUN": "run"}.items():
+        monkeypatch.setattr(waf_node_info, name, str(serving.folder / path))
+    monkeypatch.setattr(waf_node_info, "WATCHED", ())
+    if not ready:
+        serving.module.READY.unlink()
+    nginx = {"ActiveState": active, "ActiveEnterTimestamp": "Wed 2999-11-27 02:13:22.123456 UTC"}
+    assert waf_node_info.reasons(nginx, str(serving.folder / "rules")) == told
 
 
 def release(folder, *names):
