@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -459,6 +460,29 @@ def test_new_rules_cost_no_request_and_let_no_attack_through(hosts: dict[str, Ho
     for waf in WAFS:
         assert run(hosts[waf], "ls -d /etc/nospof-waf/rules-*").count("\n") == 1
         assert run(hosts[waf], "ls /run/nospof_waf").split() == ["audit", "position", "probes", "ready"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_new_rules_let_a_slow_request_finish(hosts: dict[str, Host], request_waf: Request, mark: str) -> None:
+    waf = hosts["waf1"]
+
+    def stopping() -> bool:
+        return bool(waf.run("systemctl is-active nginx").stdout.strip() == "deactivating")
+
+    run(waf, "rm -f /run/answer")
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(request_waf, hosts["lb1"], "/wait/answer", "--max-time", "60")
+        lab.eventually(lambda: entries(waf, "/run/upstream.json", mark), "the application has the request", 10)
+        exclusion = {"path": "/slow", "rule": 930120, "argument": "file", "reason": "other rules than before"}
+        rolled = pool.submit(converge, waf_exclusions=[exclusion])
+        lab.eventually(stopping, "nginx stops", 60)
+        # With Debian's unit it would be killed within ten seconds.
+        until = time.monotonic() + 12
+        lab.eventually(lambda: time.monotonic() > until or not stopping(), "nginx would have been killed", 20)
+        assert stopping()
+        run(waf, "touch /run/answer")
+        assert slow.result() == (200, "hello\n")
+        rolled.result()
 
 
 @pytest.mark.usefixtures("restored")

@@ -1,13 +1,15 @@
 """Stands in for the application: answers every request with 200 and writes down what it was sent.
 
-/leak/LENGTH is answered with a database's error behind so many bytes.
+/leak/LENGTH is answered with a database's error behind so many bytes, /wait/NAME when there is a file /run/NAME.
 """
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 LOG = Path("/run/upstream.json")
+PATIENCE = 50
 LEAK = b"<p>You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version</p>\n"
 
 
@@ -22,6 +24,10 @@ class Recorder(BaseHTTPRequestHandler):
         answer = b"hello\n"
         if self.path.startswith("/leak/"):
             answer = b" " * int(self.path.removeprefix("/leak/")) + LEAK
+        if self.path.startswith("/wait/"):
+            end = time.monotonic() + PATIENCE
+            while not LOG.with_name(self.path.removeprefix("/wait/")).exists() and time.monotonic() < end:
+                time.sleep(0.1)
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(answer)))
