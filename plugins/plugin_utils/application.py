@@ -44,6 +44,10 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
     if given.get("app_package") and given.get("app_build_command"):
         problem = "is set together with app_package, which is built already"
         found.append(Finding("app_build_command", problem, "leave it out"))
+    if given.get("app_package") and given.get("app_migrate_command"):
+        problem = "is set together with app_package, of which no host has the new version when it would run"
+        mend = "migrate in the package's postinst, which must cope with being run on every host, or deploy an archive"
+        found.append(Finding("app_migrate_command", problem, mend))
     if given.get("app_proxies") and not given.get("app_proxy_address"):
         mend = "set the address and port under which the proxies know this host"
         found.append(Finding("app_proxy_address", "is not set, though app_proxies is", mend))
@@ -85,7 +89,7 @@ def check_application(variables: Variables, hosts: Sequence[str]) -> list[Findin
     if not hosts:
         return []
     given = {name: variables.shared(hosts, name) for name in SHARED}
-    given |= {name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command")}
+    given |= {name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command", "app_migrate_command")}
     found = findings(given)
     for host in hosts:
         environment = variables.read(host, "app_environment", secret=True)

@@ -45,6 +45,10 @@ def test_sound_inputs_have_no_findings():
         ({"app_environment": {"A-B": 1}}, "app_environment: 'A-B' is no name of a variable"),
         ({"app_source": "/tmp"}, "app_package: are set together: app_source and app_package; set exactly one of them"),
         ({"app_build_command": "make"}, "app_build_command: is set together with app_package, which is built already"),
+        (
+            {"app_migrate_command": "/usr/bin/migrate"},
+            "app_migrate_command: is set together with app_package, of which no host has the new version",
+        ),
         ({"app_proxy_address": ""}, "app_proxy_address: is not set, though app_proxies is"),
     ],
 )
