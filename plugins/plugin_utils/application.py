@@ -89,7 +89,9 @@ def check_application(variables: Variables, hosts: Sequence[str]) -> list[Findin
     if not hosts:
         return []
     given = {name: variables.shared(hosts, name) for name in SHARED}
-    given |= {name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command", "app_migrate_command")}
+    given |= {
+        name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command", "app_migrate_command")
+    }
     found = findings(given)
     for host in hosts:
         environment = variables.read(host, "app_environment", secret=True)

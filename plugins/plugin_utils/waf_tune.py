@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
-from ansible_collections.nospof.stack.plugins.plugin_utils.waf import MACHINERY, PATH, TARGETS
+from ansible_collections.nospof.stack.plugins.plugin_utils.waf import MACHINERY, PATH, PLAIN_PATH, TARGETS
 
+PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9._~+,=:@-]*")
 ALIKE = 3  # paths that differ in one segment only are taken for one from this many on
 # How the log names what an exclusion calls an argument, a cookie or a header.
 COLLECTIONS = {
@@ -48,9 +50,10 @@ def proposals(reports: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def report(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the proposals as YAML, each below a comment that says what was seen."""
     found = proposals(reports)
+    heading = HEADING + "".join(f"# {line}\n" for line in _left_aside(reports))
     if not found:
-        return HEADING + "waf_exclusions: []\n"
-    parts = [HEADING + "waf_exclusions:\n"]
+        return heading + "waf_exclusions: []\n"
+    parts = [heading + "waf_exclusions:\n"]
     for item in found:
         parts.append(f"  # {_seen(item)}: {_line(item['message'])}\n")
         parts += [f"  #   {_line(item['sample'])}\n"] if item["sample"] else []
@@ -70,7 +73,8 @@ def table(reports: Mapping[str, Mapping[str, Any]], most: int = 40) -> list[str]
         request = f"{exclusion.get('method', 'any')} {exclusion['path']}"
         rows.append((*counts, str(exclusion["rule"]), request, where, _line(item["message"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return lines + _left_aside(reports)
 
 
 def _empty() -> dict[str, Any]:
@@ -86,15 +90,47 @@ def _add(into: dict[str, Any], seen: Mapping[str, Any]) -> None:
 
 
 def _merge(merged: dict[tuple[Any, ...], dict[str, Any]], group: Mapping[str, Any]) -> None:
-    """Add one group; those that no exclusion can describe, which attackers send, are left aside."""
-    collection, _, name = group["variable"].partition(":")
+    """Add one group, when an exclusion can describe it."""
+    path, target = _path(group["path"]), _target(group["variable"])
+    if not _is_machinery(group) and path is not None and target is not None:
+        _add(merged.setdefault((group["rule"], group["method"], path, target), _empty()), group)
+
+
+def _is_machinery(group: Mapping[str, Any]) -> bool:
+    return str(group["rule"])[:3] in MACHINERY
+
+
+def _path(path: str) -> str | None:
+    """Return the path for an exclusion, in which * stands for what is encoded; None where there is none."""
+    if not re.fullmatch(PLAIN_PATH, path):
+        return None
+    found = "/".join(part if PLAIN_SEGMENT.fullmatch(part) else "*" for part in path.split("/"))
+    # A pattern of a single segment would be every page.
+    return found if PATH.fullmatch(found) and found != "/*" else None
+
+
+def _target(variable: str) -> tuple[str, str] | None:
+    """Return what an exclusion names, empty for the whole request; None for a name that it can't have."""
+    collection, _, name = variable.partition(":")
     kind = COLLECTIONS.get(collection)
-    if str(group["rule"])[:3] in MACHINERY or not PATH.fullmatch(group["path"]):
-        return
-    if kind and not TARGETS[kind][1].fullmatch(name):
-        return
-    target = (kind, name) if kind else ("", "")
-    _add(merged.setdefault((group["rule"], group["method"], group["path"], target), _empty()), group)
+    if not kind:
+        return "", ""
+    return (kind, name) if TARGETS[kind][1].fullmatch(name) else None
+
+
+def _left_aside(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line about what no exclusion can describe, which is mostly what attackers send."""
+    left = [
+        group
+        for report in reports.values()
+        for group in report["groups"]
+        if not _is_machinery(group) and (_path(group["path"]) is None or _target(group["variable"]) is None)
+    ]
+    if not left:
+        return []
+    count, most = sum(group["count"] for group in left), max(left, key=lambda group: group["count"])
+    example = _line(f"{most['method']} {most['path']} {most['variable']}".rstrip())
+    return [f"Left aside, since no exclusion can name their path or argument: {count} matches, such as {example}"]
 
 
 def _patterns(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:

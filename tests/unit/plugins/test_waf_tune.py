@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import time
 
 import pytest
@@ -151,10 +152,48 @@ def test_targets(variable, target):
 
 
 @pytest.mark.parametrize(
-    "change", [{"path": "/a/../b"}, {"path": "/.env"}, {"path": "/a b"}, {"variable": "ARGS:x' or 1"}, {"rule": 949110}]
+    "change",
+    [
+        {"path": "/a/../b"},
+        {"path": "/a/%2e%2e/b"},
+        {"path": "/.env"},
+        {"path": "/a b"},
+        {"path": "/caf%C3%A9"},  # the pattern would be every page
+        {"variable": "ARGS:x' or 1"},
+        {"variable": "ARGS:größe"},
+    ],
 )
-def test_what_no_exclusion_can_describe_is_left_aside(change):
-    assert waf_tune.proposals(reports(group(**change))) == []
+def test_what_no_exclusion_can_describe_is_left_aside_and_said(change):
+    left = group(**change)
+    assert waf_tune.proposals(reports(left)) == []
+    line = (
+        "Left aside, since no exclusion can name their path or argument: 4 matches, "
+        f"such as POST {left['path']} {left['variable']}"
+    )
+    assert table(reports(left, left))[1:] == [line]
+    text = report(reports(left, left, group()))
+    assert f"# {line}\n" in text
+    assert len(yaml.safe_load(text)["waf_exclusions"]) == 1
+
+
+def test_what_only_adds_up_is_not_worth_a_word():
+    assert waf_tune.proposals(reports(group(rule=949110))) == []
+    assert len(table(reports(group(rule=949110)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("/caf%C3%A9/review", "/*/review"),
+        ("/product/k%C3%BChler", "/product/*"),
+        ("/a/b(c)/d", "/a/*/d"),
+        ("/a/", "/a/"),
+    ],
+)
+def test_what_is_encoded_in_a_path_becomes_a_pattern(path, pattern):
+    (found,) = waf_tune.proposals(reports(group(path)))
+    assert found["exclusion"]["path"] == pattern
+    assert re.search(waf.request_pattern(pattern), f"POST {path} HTTP/1.1")
 
 
 def test_pages_of_one_kind_are_taken_together():
