@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
+import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,12 +35,14 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.topology import (
 )
 from ansible_collections.nospof.stack.plugins.plugin_utils.variables import UNREADABLE, Variables, kind, plain
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf import INPUTS as WAF_INPUTS
+from ansible_collections.nospof.stack.plugins.plugin_utils.waf import Known, known_from
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf import findings as waf_findings
 
 REQUIRED_TIERS = ("lb", "app", "db")
 REDUNDANT_TIERS = ("lb", "waf", "app", "db")
 ZONE_PREFERENCES = ("balanced", "local_first")
 FAILURE_POLICIES = ("closed", "open")
+RULE_FILE = re.compile(r"(?:^|/)rules/[^/]+\.conf$")  # in a release of the WAF's rule set
 
 
 def inventory_findings(
@@ -248,24 +253,39 @@ def _check_waf(variables: Variables, hosts: list[str], wafs: list[str], today: d
         findings.append(Finding("waf_failure_policy", problem, mend))
     for host in wafs:
         given = {name: variables.get(host, name) for name in WAF_INPUTS if name in variables.names(host)}
-        found = waf_findings(given, today) + _check_archive(given)
+        problems, release = _check_archive(given)
+        found = waf_findings(given, today, release) + problems
         findings += [Finding(item.subject, item.problem, item.mend, (host,)) for item in found]
     return findings
 
 
-def _check_archive(given: Mapping[str, Any]) -> list[Finding]:
-    """Check a release of the rule set that lies on the controller."""
+def _check_archive(given: Mapping[str, Any]) -> tuple[list[Finding], Known | None]:
+    """Check a release of the rule set that lies on the controller, and return what it has."""
     archive, checksum = given.get("waf_crs_archive"), given.get("waf_crs_archive_sha256")
     if not isinstance(archive, str) or not archive.startswith("/") or not checksum:
-        return []  # what is relative or elsewhere is found, or not, when it is fetched
+        return [], None  # what is relative or elsewhere is found, or not, when it is fetched
     path = Path(archive)
     if not path.is_file():
-        return [Finding("waf_crs_archive", f"there is no file {archive} on the controller", "copy the release there")]
+        mend = "copy the release there"
+        return [Finding("waf_crs_archive", f"there is no file {archive} on the controller", mend)], None
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != checksum:
+        problem = f"is not that of {archive}, which has {found}"
+        return [Finding("waf_crs_archive_sha256", problem, "see which of both is wrong")], None
+    try:
+        with tarfile.open(path) as tar:
+            members = [member for member in tar if RULE_FILE.search(member.name) and member.isfile()]
+            known = known_from([_text(tar, member) for member in members])
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         return [
-            Finding(
-                "waf_crs_archive_sha256", f"is not that of {archive}, which has {found}", "see which of both is wrong"
-            )
-        ]
-    return []
+            Finding("waf_crs_archive", f"{archive} is no tar archive ({error})", "give a release as it is published")
+        ], None
+    if not members:
+        problem = f"{archive} holds no folder rules with a rule set"
+        return [Finding("waf_crs_archive", problem, "give a release as it is published")], None
+    return [], known
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = tar.extractfile(member)
+    return file.read().decode(errors="replace") if file else ""

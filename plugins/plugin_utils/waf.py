@@ -86,6 +86,18 @@ JSON_TYPE = re.compile(r"application/([a-z0-9.+-]+\+)?json")
 XML_TYPE = re.compile(r"(application|text)/([a-z0-9.+-]+\+)?xml")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a rule set has that an exclusion may name."""
+
+    ids: frozenset[int]
+    tags: frozenset[str]
+
+
+DEBIANS = Known(ids=RULE_IDS, tags=RULE_TAGS)
+BASE_RULES = frozenset(rule for rule in RULE_IDS if rule < 900000)  # noqa: PLR2004 - those of ModSecurity's base configuration
+
+
 class Exclusion(TypedDict):
     """One exclusion, as the user writes it; what was left out is None."""
 
@@ -425,14 +437,24 @@ def _refuse(problems: Iterable[Finding]) -> None:
         raise StackError("\n".join(found))
 
 
-def findings(variables: Mapping[str, Any], today: dt.date) -> list[Finding]:
+def known_from(texts: Iterable[str]) -> Known:
+    """Return what the files of a rule set have."""
+    text = "\n".join(texts)
+    ids = {int(found) for found in re.findall(r"\bid:'?(\d+)", text)}
+    return Known(ids=BASE_RULES | ids, tags=frozenset(re.findall(r"tag:'?([^',\"\s]+)", text)))
+
+
+def findings(variables: Mapping[str, Any], today: dt.date, release: Known | None = None) -> list[Finding]:
     """Return what is wrong with the role's inputs; those that are not set are not judged.
 
     :param variables: values by the names of the inputs. Values of a wrong type are the argument spec's business.
+    :param release: what the release in waf_crs_archive has, where that can be looked at here; else the host finds out.
     """
     checks: dict[str, Callable[[Any], list[Finding]]] = {
         "waf_sites": _site_findings,
-        "waf_exclusions": lambda value: exclusion_findings(value, today, known="waf_crs_archive" not in used),
+        "waf_exclusions": lambda value: exclusion_findings(
+            value, today, known=release if "waf_crs_archive" in used else DEBIANS
+        ),
         "waf_profiles": _profile_findings,
         "waf_allowed_methods": lambda value: _words("waf_allowed_methods", value, METHOD, "GET"),
         "waf_allowed_content_types": lambda v: _words("waf_allowed_content_types", v, CONTENT_TYPE, "application/json"),
@@ -467,10 +489,10 @@ def _fits(pattern: re.Pattern[str], text: object) -> bool:
     return isinstance(text, str) and pattern.fullmatch(text) is not None
 
 
-def exclusion_findings(value: Any, today: dt.date, *, known: bool = True) -> list[Finding]:
+def exclusion_findings(value: Any, today: dt.date, *, known: Known | None = DEBIANS) -> list[Finding]:
     """Return what is wrong with a list of exclusions.
 
-    :param known: whether the rule set is Debian's, so that its rules are known here; else the host finds out.
+    :param known: what the rule set has; without it the host finds out.
     """
     found: list[Finding] = []
     seen: dict[tuple[Any, ...], int] = {}
@@ -484,7 +506,7 @@ def exclusion_findings(value: Any, today: dt.date, *, known: bool = True) -> lis
     return found
 
 
-def _exclusion_problems(item: Mapping[str, Any], today: dt.date, *, known: bool) -> list[tuple[str, str]]:
+def _exclusion_problems(item: Mapping[str, Any], today: dt.date, *, known: Known | None) -> list[tuple[str, str]]:
     problems = []
     unknown = sorted(set(item) - set(EXCLUSION_KEYS))
     if unknown:
@@ -517,25 +539,25 @@ def _path_problems(path: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _rule_problems(rule: Any, *, known: bool) -> list[tuple[str, str]]:
+def _rule_problems(rule: Any, *, known: Known | None) -> list[tuple[str, str]]:
     text = str(rule)
     if isinstance(rule, bool) or not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         return [(f"rule {rule!r} is no rule's id", "give one number, such as 942100")]
     if text[:3] in MACHINERY and len(text) == len("942100"):
         return [(f"rule {text} is part of the rule set's machinery", "exclude the rule that added to the score")]
-    if known and int(text) not in RULE_IDS:
+    if known and int(text) not in known.ids:
         return [(f"rule {text} is unknown", "see ruleId in the audit log, or waf_tune.yml")]
     return []
 
 
-def _tag_problems(tag: Any, *, has_target: bool, path: Any, known: bool) -> list[tuple[str, str]]:
+def _tag_problems(tag: Any, *, has_target: bool, path: Any, known: Known | None) -> list[tuple[str, str]]:
     if not _fits(TAG, tag):
         return [(f"tag {tag!r} has characters that no tag has", "write it like attack-sqli")]
-    if known and tag not in RULE_TAGS:
+    if known and tag not in known.tags:
         return [
             (
                 f"tag {tag} is unknown",
-                f"known are {', '.join(sorted(item for item in RULE_TAGS if item.startswith('attack-')))}",
+                f"known are {', '.join(sorted(item for item in known.tags if item.startswith('attack-')))}",
             )
         ]
     if WIDE_TAGS.fullmatch(tag):

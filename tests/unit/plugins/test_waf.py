@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def matches(line, request_line):
     return re.search(re.search(r'"!?@rx (.*?)" "id:', line)[1], request_line) is not None
 
 
-def problems(*exclusions, known=True):
+def problems(*exclusions, known=waf.DEBIANS):
     return [f"{item.problem}; {item.mend}" for item in waf.exclusion_findings(list(exclusions), TODAY, known=known)]
 
 
@@ -415,7 +416,7 @@ def test_an_exclusion_holds_through_its_last_day():
 
 
 def test_rules_of_a_release_are_known_to_the_host_only():
-    assert problems(GOOD | {"rule": 942999}, GOOD | {"rule": None, "tag": "attack-new"}, known=False) == []
+    assert problems(GOOD | {"rule": 942999}, GOOD | {"rule": None, "tag": "attack-new"}, known=None) == []
 
 
 def test_an_exclusion_that_is_there_twice_is_refused():
@@ -471,17 +472,58 @@ def test_bad_inputs_are_told_before_a_host_is_touched(sound, variables, line):
     assert len([item for item in found if line in item]) == 1, found
 
 
-def test_good_inputs_are_not_complained_about(sound, tmp_path):
-    release = tmp_path / "crs.tar.gz"
-    release.write_bytes(b"x")
+@pytest.fixture
+def release(tmp_path):
+    """Return a release of the rule set with one rule."""
+    rules = tmp_path / "coreruleset-4.9.0/rules/REQUEST-934-APPLICATION-ATTACK-GENERIC.conf"
+    rules.parent.mkdir(parents=True)
+    rules.write_text("SecRule ARGS \"@rx x\" \"id:934999,block,tag:'attack-generic',tag:'attack-new'\"\n")
+    made = tmp_path / "crs.tar.gz"
+    with tarfile.open(made, "w:gz") as tar:
+        tar.add(tmp_path / "coreruleset-4.9.0", "coreruleset-4.9.0")
+    return made
+
+
+def released(made):
+    return {"waf_crs_archive": str(made), "waf_crs_archive_sha256": hashlib.sha256(made.read_bytes()).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ({"rule": 934999}, ""),
+        ({"rule": 200002}, ""),  # of ModSecurity's base configuration
+        ({"tag": "attack-new"}, ""),
+        ({"rule": 942100}, "rule 942100 is unknown"),
+        ({"tag": "attack-sqli"}, "tag attack-sqli is unknown; known are attack-generic, attack-new"),
+    ],
+)
+def test_rules_of_a_release_on_the_controller_are_known(sound, release, what, problem):
+    exclusion = {"path": "/x", "argument": "q", "reason": "r", **what}
+    found = inventory_findings(*stack(sound, waf_exclusions=[exclusion], **released(release)))
+    told = [item for item in found if "waf_" in item]
+    assert len(told) == bool(problem)
+    assert problem in "".join(told)
+
+
+def test_what_is_no_release_is_told(sound, tmp_path):
+    made = tmp_path / "crs.tar.gz"
+    made.write_bytes(b"x")
+    assert "is no tar archive" in "\n".join(inventory_findings(*stack(sound, **released(made))))
+    with tarfile.open(made, "w:gz") as tar:
+        tar.add(Path(__file__), "test.py")
+    found = "\n".join(inventory_findings(*stack(sound, **released(made))))
+    assert "holds no folder rules with a rule set; give a release as it is published" in found
+
+
+def test_good_inputs_are_not_complained_about(sound, release):
     variables = {
         "waf_mode": False,  # as YAML reads off
         "waf_sites": [{"path": "/a/**", "mode": False}, {"hosts": ["*.shop.test"], "mode": "detect"}],
-        "waf_exclusions": [GOOD | {"expires": dt.date(2999, 1, 1)}, GOOD | {"rule": "942110"}],
+        "waf_exclusions": [GOOD | {"rule": 934999, "expires": dt.date(2999, 1, 1)}],
         "waf_profiles": [{"profile": "webhooks", "path": "/hooks/**"}],
         "waf_static_prefixes": ["/static/"],
-        "waf_crs_archive": str(release),
-        "waf_crs_archive_sha256": hashlib.sha256(b"x").hexdigest(),
+        **released(release),
     }
     assert [item for item in inventory_findings(*stack(sound, **variables)) if "waf_" in item] == []
 
