@@ -4,7 +4,8 @@ bench/deploy.py [RATE [RUNS]]
 
 RATE requests a second (300 unless said) go through the virtual IP, whether earlier ones were answered or not, while a
 changed release and then a broken one is deployed, RUNS times (1). Prints a Markdown table and writes
-reports/bench-deploy.json. Two cores carry the whole stack and the load up to a rate of about 100.
+reports/bench-deploy.json. Fails when a request failed, or when a release answered that should not. Two cores carry the
+whole stack, the roll-out and the load at that rate.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ def deploy(folder: Path | None, *, fails: bool = False) -> float:
     return time.monotonic() - began
 
 
+def is_unnoticed(crowd: Crowd, *, broken: bool) -> bool:
+    """Tell whether no request failed, and only the release before answered, or also the new one if it is not broken."""
+    return not crowd.failed() and len(crowd.releases()) == (1 if broken else 2)
+
+
 def measured(event: str, crowd: Crowd, took: float) -> dict[str, Any]:
     """Return what the crowd noticed."""
     seconds = sorted(result.seconds for result in crowd.results)
@@ -69,7 +75,7 @@ def measured(event: str, crowd: Crowd, took: float) -> dict[str, Any]:
 
 
 def run(address: str, rate: float, number: int) -> list[dict[str, Any]]:
-    """Deploy a changed release and a broken one under load."""
+    """Deploy a changed release and a broken one under load; say of both whether they went unnoticed."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for event, broken in (("a changed release", False), ("a broken release", True)):
@@ -77,7 +83,7 @@ def run(address: str, rate: float, number: int) -> list[dict[str, Any]]:
                 time.sleep(CALM)
                 took = deploy(source(folder, number, broken=broken), fails=broken)
                 time.sleep(CALM)
-            rows.append(measured(event, crowd, took))
+            rows.append(measured(event, crowd, took) | {"unnoticed": is_unnoticed(crowd, broken=broken)})
             sys.stderr.write(f"{rows[-1]}\n")
     return rows
 
@@ -96,6 +102,7 @@ def main() -> None:
     (ROOT / "reports").mkdir(exist_ok=True)
     (ROOT / "reports/bench-deploy.json").write_text(json.dumps({"rate": rate, "rows": rows}, indent=2) + "\n")
     sys.stdout.write(table(rows, 3) + "\n")
+    sys.exit(not all(row["unnoticed"] for row in rows))
 
 
 if __name__ == "__main__":
