@@ -312,6 +312,11 @@ def test_secrets_are_in_no_log(hosts: dict[str, Host], request_waf: Request, mar
     logs = "cat /var/log/nginx/*.log; journalctl --no-pager -o cat -u nginx -u nospof-waf-log"
     lab.eventually(lambda: run(waf, logs).count(mark) >= len(requests), "the access log has them", 10)
     assert "hunter2" not in run(waf, logs)
+    # Nor in those of a load balancer that has passed them on.
+    balancer = "journalctl --no-pager -o cat -u haproxy"
+    assert run(hosts["lb1"], through_lb(f"/{mark}?access_token=hunter2")).strip() == "200"
+    lab.eventually(lambda: mark in run(hosts["lb1"], balancer), "its log has the request", 10)
+    assert "hunter2" not in run(hosts["lb1"], balancer)
 
 
 def test_the_audit_log_goes_on_while_its_program_is_gone(
