@@ -123,7 +123,7 @@ def _facts(tier: str, report: Mapping[str, Any], now: float) -> dict[str, Any]:
         found["timeline"] = state["timeline"]
         if state["lag"] is not None:
             found["lag"] = f"{state['lag']:.1f} s"
-    ends = report.get("certificates", {}).values()
+    ends = list(report.get("certificates", {}).values())  # what Ansible hands over is true even when it is empty
     if ends:
         found["certificates end in"] = f"{(min(ends) - now) / 86400:.0f} days"
     return found
