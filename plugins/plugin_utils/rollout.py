@@ -1,13 +1,17 @@
-"""How a release reaches the hosts: in which order, and what stops it."""
+"""How a release or an update reaches the hosts: in which order, and what stops it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, natural
+from ansible_collections.nospof.stack.plugins.plugin_utils.databases import writable
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, natural, naturally
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import APP_PORT, WAF_PORT
 
 LAST = 3  # exit code of nospof-haproxy: it would take out the last server that is up
+# In which order the tiers are updated; a host of several has its turn with the last of them.
+UPDATE_ORDER = ("witness", "waf", "app", "lb", "db")
 
 
 class Rollout(TypedDict):
@@ -109,3 +113,62 @@ def turn_line(host: str, failure: str, switch: Mapping[str, Any], drains: Iterab
         outcome = f"serves {switch['release'] or 'nothing any more'} (switched in {switch['seconds']:.1f} s)"
     waits = [f"{result['item']}: {text}" for result in drains if (text := str(result.get("stdout") or "").strip())]
     return "; ".join([f"{host} {outcome}", *waits])
+
+
+class Updates(TypedDict):
+    """Hosts that are due, in the order of their turns."""
+
+    first: list[str]
+    last: list[str]  # whoever has the primary, which is moved before
+
+
+class Drain(TypedDict):
+    """A proxy, and the address at which it knows a host."""
+
+    proxy: str
+    address: str
+
+
+def update_turns(
+    topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]], due: Mapping[str, bool]
+) -> Updates:
+    """Return in which order hosts are updated, each exactly once, whatever tiers share it.
+
+    :param topology: as made by the filter topology.
+    :param reports: results of stack_host_info by host.
+    :param due: by host whether it has anything to do.
+    """
+    stages: dict[str, int] = {}
+    for stage, tier in enumerate(UPDATE_ORDER):
+        stages |= dict.fromkeys(topology["tiers"].get(tier, []), stage)
+    unknown = naturally(host for host in stages if "units" not in reports.get(host, {}) or host not in due)
+    if unknown:
+        raise StackError(
+            f"update_turns: {', '.join(unknown)} could not be asked, so nothing is touched; bring back what is away, and run "
+            "this without --limit"
+        )
+    virtual = {vip["address"] for vip in topology["virtual_ips"]}
+    hosts = [host for host in stages if due[host]]
+    hosts.sort(key=lambda host: (stages[host], bool(virtual & set(reports[host]["addresses"])), natural(host)))
+    primaries = writable(reports)
+    return {
+        "first": [host for host in hosts if host not in primaries],
+        "last": [host for host in hosts if host in primaries],
+    }
+
+
+def update_drains(topology: Mapping[str, Any], host: str) -> list[Drain]:
+    """Return which proxies send requests to a host, and to which of its addresses.
+
+    :param topology: as made by the filter topology.
+    """
+    tiers = topology["tiers"]
+    address = str(topology["hosts"][host]["address"])
+    place = f"[{address}]" if ":" in address else address
+    above = {"waf": (tiers["lb"], WAF_PORT), "app": (tiers["waf"] or tiers["lb"], APP_PORT)}
+    return [
+        {"proxy": proxy, "address": f"{place}:{port}"}
+        for tier, (proxies, port) in above.items()
+        if host in tiers[tier]
+        for proxy in proxies
+    ]

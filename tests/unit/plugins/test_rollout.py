@@ -6,6 +6,8 @@ from ansible_collections.nospof.stack.plugins.filter.drain_problems import Filte
 from ansible_collections.nospof.stack.plugins.filter.rollout import FilterModule as RolloutFilter
 from ansible_collections.nospof.stack.plugins.filter.rollout_problems import FilterModule as ProblemsFilter
 from ansible_collections.nospof.stack.plugins.filter.turn_line import FilterModule as LineFilter
+from ansible_collections.nospof.stack.plugins.filter.update_drains import FilterModule as DrainsFilter
+from ansible_collections.nospof.stack.plugins.filter.update_turns import FilterModule as TurnsFilter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,8 @@ rollout = RolloutFilter().filters()["rollout"]
 rollout_problems = ProblemsFilter().filters()["rollout_problems"]
 drain_problems = DrainFilter().filters()["drain_problems"]
 turn_line = LineFilter().filters()["turn_line"]
+update_turns = TurnsFilter().filters()["update_turns"]
+update_drains = DrainsFilter().filters()["update_drains"]
 
 
 def host(zone="a", running="r1", release="r2", *, active=True, reasons=("another release",)):
@@ -121,3 +125,102 @@ DRAINS = [{"item": "waf1", "stdout": "apps/app1 idle after 0.2 s"}, {"item": "wa
 )
 def test_how_a_turn_ended(failure, switch, drains, line):
     assert turn_line("app1", failure, switch, drains) == line
+
+
+# Updates ----------------------------------------------------------------------------------------------------------
+
+NINE = {
+    "witness": ["witness1"], "waf": ["waf1", "waf2"], "app": ["app1", "app2"], "lb": ["lb1", "lb2"], "db": ["db1", "db2"],
+}  # fmt: skip
+CROWDED = NINE | {"waf": ["lb1", "lb2"], "app": ["app1", "app2", "db2"]}
+
+
+def stack(tiers):
+    hosts = sorted({host for members in tiers.values() for host in members})
+    return {
+        "tiers": {**tiers, "monitor": ["monitor1"]},
+        "hosts": {host: {"address": f"10.0.0.{number}"} for number, host in enumerate(hosts)},
+        "virtual_ips": [{"address": "10.0.0.99"}],
+    }
+
+
+def answers(topology, primary="db1", active="lb1"):
+    return {
+        host: {
+            "units": {},
+            "addresses": ["10.0.0.99"] if host == active else [],
+            "guard": {"writable": True} if host == primary else {},
+        }
+        for host in topology["hosts"]
+    }
+
+
+def turns(tiers, due=None, **who):
+    topology = stack(tiers)
+    return update_turns(
+        topology, answers(topology, **who), {host: due is None or host in due for host in topology["hosts"]}
+    )
+
+
+def test_the_passive_load_balancer_and_the_standby_come_before_the_others():
+    assert turns(NINE) == {
+        "first": ["witness1", "waf1", "waf2", "app1", "app2", "lb2", "lb1", "db2"],
+        "last": ["db1"],
+    }
+    assert turns(NINE, active="lb2", primary="db2") == {
+        "first": ["witness1", "waf1", "waf2", "app1", "app2", "lb1", "lb2", "db1"],
+        "last": ["db2"],
+    }
+
+
+def test_a_host_of_several_tiers_has_one_turn_with_the_last_of_them():
+    assert turns(CROWDED) == {"first": ["witness1", "app1", "app2", "lb2", "lb1", "db2"], "last": ["db1"]}
+
+
+@given(st.lists(st.sets(st.sampled_from(sorted(NINE))), min_size=1, max_size=8), st.data())
+def test_whoever_is_due_has_exactly_one_turn(places, data):
+    tiers = {tier: [f"host{n}" for n, place in enumerate(places) if tier in place] for tier in NINE}
+    hosts = sorted({host for members in tiers.values() for host in members})
+    due = data.draw(st.sets(st.sampled_from(hosts))) if hosts else set()
+    plan = turns(tiers, due, primary="host0", active="host1")
+    assert sorted(plan["first"] + plan["last"]) == sorted(due)
+    assert plan["last"] == ["host0"] * ("host0" in due)
+
+
+def test_the_primary_stays_while_its_host_has_nothing_to_do():
+    assert turns(NINE, {"waf2", "db2"}) == {"first": ["waf2", "db2"], "last": []}
+
+
+def test_nothing_is_updated_while_a_host_can_t_be_asked():
+    topology = stack(NINE)
+    reports = answers(topology) | {"waf2": {"unreachable": True}}
+    with pytest.raises(AnsibleFilterError, match="app2, waf2 could not be asked, so nothing is touched"):
+        update_turns(topology, reports, {host: True for host in topology["hosts"] if host != "app2"})
+
+
+def test_each_proxy_before_a_host_is_told_the_address_that_it_knows():
+    topology = stack(NINE)
+    topology["hosts"]["app1"]["address"] = "fd00::7"
+    assert update_drains(topology, "waf1") == [
+        {"proxy": "lb1", "address": "10.0.0.6:8443"},
+        {"proxy": "lb2", "address": "10.0.0.6:8443"},
+    ]
+    assert update_drains(topology, "app1") == [
+        {"proxy": "waf1", "address": "[fd00::7]:9443"},
+        {"proxy": "waf2", "address": "[fd00::7]:9443"},
+    ]
+    assert update_drains(topology, "lb1") == update_drains(topology, "db1") == update_drains(topology, "witness1") == []
+
+
+def test_load_balancers_that_filter_are_taken_out_of_each_other_and_of_themselves():
+    topology = stack(CROWDED)
+    assert [drain["proxy"] for drain in update_drains(topology, "lb1")] == ["lb1", "lb2"]
+    assert update_drains(topology, "app1")[0]["proxy"] == "lb1"
+
+
+def test_without_firewalls_load_balancers_stand_before_the_applications():
+    topology = stack(NINE | {"waf": []})
+    assert update_drains(topology, "app2") == [
+        {"proxy": "lb1", "address": "10.0.0.1:9443"},
+        {"proxy": "lb2", "address": "10.0.0.1:9443"},
+    ]

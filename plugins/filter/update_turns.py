@@ -1,0 +1,52 @@
+"""Filter update_turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter
+from ansible_collections.nospof.stack.plugins.plugin_utils.rollout import update_turns
+
+DOCUMENTATION = """
+name: update_turns
+short_description: In which order hosts are updated
+version_added: 0.1.0
+description:
+  - Witnesses come first, then WAFs, applications, load balancers and databases. A host of several tiers comes once, with the last
+    of them; of one tier those come last that hold a virtual IP.
+  - Fails when a host could not be asked.
+positional: _input, reports, due
+options:
+  _input:
+    description: The topology, as made by P(nospof.stack.topology#filter).
+    type: dict
+    required: true
+  reports:
+    description: Results of M(nospof.stack.stack_host_info) by host.
+    type: dict
+    required: true
+  due:
+    description: By host whether it has anything to do.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = """
+turns: "{{ ha_topology | nospof.stack.update_turns(reports, {'lb1': true, 'lb2': false}) }}"
+"""
+
+RETURN = """
+_value:
+  description: >-
+    C(first), the hosts that are due, and C(last), those of them that have the primary, which is moved before.
+  type: dict
+"""
+
+
+class FilterModule:
+    """Filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"update_turns": as_filter(update_turns)}
