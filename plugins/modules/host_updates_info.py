@@ -33,7 +33,7 @@ EXAMPLES = """
 
 RETURN = """
 packages:
-  description: Packages of which a newer version is known.
+  description: Packages of which a newer version is known, or whose installation was broken off.
   type: list
   elements: str
   returned: always
@@ -60,8 +60,8 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 
 
 def upgradable(simulated: str) -> list[str]:
-    """Return the packages that `apt-get --simulate dist-upgrade` would install."""
-    return sorted(set(re.findall(r"^Inst (\S+)", simulated, re.MULTILINE)))
+    """Return the packages that `apt-get --simulate dist-upgrade` would install, or configure after a run was broken off."""
+    return sorted(set(re.findall(r"^(?:Inst|Conf) (\S+)", simulated, re.MULTILINE)))
 
 
 def stale(pid: str) -> bool:

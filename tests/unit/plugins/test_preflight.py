@@ -149,8 +149,8 @@ def test_unsafe_timers_and_targets_out_of_reach_are_found(change, line):
 
 
 def test_what_apt_would_install_is_read():
-    simulated = "Reading lists\nInst nginx [1.0] (1.1 Debian)\nInst libssl3 (3.1)\nConf nginx (1.1)\n"
-    assert host_updates_info.upgradable(simulated) == ["libssl3", "nginx"]
+    simulated = "Reading lists\nInst nginx [1.0] (1.1 Debian)\nInst libssl3 (3.1)\nConf nginx (1.1)\nConf tzdata (1)\n"
+    assert host_updates_info.upgradable(simulated) == ["libssl3", "nginx", "tzdata"]  # the last was only unpacked
 
 
 def test_only_code_that_was_replaced_makes_a_process_old(tmp_path, monkeypatch):
