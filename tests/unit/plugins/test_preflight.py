@@ -5,7 +5,7 @@ import copy
 import pytest
 from ansible_collections.nospof.stack.plugins.filter.failover_budget import failover_budget
 from ansible_collections.nospof.stack.plugins.filter.refusals import refusals
-from ansible_collections.nospof.stack.plugins.modules import host_updates_info, preflight_host_info
+from ansible_collections.nospof.stack.plugins.modules import preflight_host_info
 from ansible_collections.nospof.stack.plugins.plugin_utils import preflight
 
 TIERS = {
@@ -146,21 +146,3 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
 def test_unsafe_timers_and_targets_out_of_reach_are_found(change, line):
     (found,) = failover_budget(TIMERS | change)["problems"]
     assert found.startswith(line)
-
-
-def test_what_apt_would_install_is_read():
-    simulated = "Reading lists\nInst nginx [1.0] (1.1 Debian)\nInst libssl3 (3.1)\nConf nginx (1.1)\nConf tzdata (1)\n"
-    assert host_updates_info.upgradable(simulated) == ["libssl3", "nginx", "tzdata"]  # the last was only unpacked
-
-
-def test_only_code_that_was_replaced_makes_a_process_old(tmp_path, monkeypatch):
-    def look(lines):
-        maps = tmp_path / "maps"
-        maps.write_text(lines)
-        monkeypatch.setattr("builtins.open", lambda *_, **__: maps.open())
-        return host_updates_info.stale("1")
-
-    assert look("7f00-7f01 r-xp 00000000 fe:00 1  /usr/lib/x86_64-linux-gnu/libssl.so.3 (deleted)\n")
-    assert not look(
-        "7f00-7f01 rw-s 00000000 00:01 1  /dev/zero (deleted)\n7f00-7f01 r-xp 0 fe:00 1  /usr/sbin/haproxy\n"
-    )
