@@ -1,4 +1,4 @@
-"""How a release or an update reaches the hosts: in which order, and what stops it."""
+"""How a release, an update or new certificates reach the hosts: in which order, and what stops it."""
 
 from __future__ import annotations
 
@@ -172,3 +172,14 @@ def update_drains(topology: Mapping[str, Any], host: str) -> list[Drain]:
         if host in tiers[tier]
         for proxy in proxies
     ]
+
+
+def hosts_behind(topology: Mapping[str, Any], reports: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that have not finished a step, in natural order.
+
+    :param topology: as made by the filter topology.
+    :param reports: by host what the step left there; a result that says that the host can't be reached is as good as none.
+    """
+    hosts = {host for tier in UPDATE_ORDER for host in topology["tiers"].get(tier, [])}
+    done = {host for host, left in reports.items() if not (isinstance(left, Mapping) and left.get("unreachable"))}
+    return naturally(hosts - done)

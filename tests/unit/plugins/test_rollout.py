@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nospof.stack.plugins.filter.drain_problems import FilterModule as DrainFilter
+from ansible_collections.nospof.stack.plugins.filter.hosts_behind import FilterModule as BehindFilter
 from ansible_collections.nospof.stack.plugins.filter.rollout import FilterModule as RolloutFilter
 from ansible_collections.nospof.stack.plugins.filter.rollout_problems import FilterModule as ProblemsFilter
 from ansible_collections.nospof.stack.plugins.filter.turn_line import FilterModule as LineFilter
@@ -16,6 +17,7 @@ rollout_problems = ProblemsFilter().filters()["rollout_problems"]
 drain_problems = DrainFilter().filters()["drain_problems"]
 turn_line = LineFilter().filters()["turn_line"]
 update_turns = TurnsFilter().filters()["update_turns"]
+hosts_behind = BehindFilter().filters()["hosts_behind"]
 update_drains = DrainsFilter().filters()["update_drains"]
 
 
@@ -223,4 +225,15 @@ def test_without_firewalls_load_balancers_stand_before_the_applications():
     assert update_drains(topology, "app2") == [
         {"proxy": "lb1", "address": "10.0.0.1:9443"},
         {"proxy": "lb2", "address": "10.0.0.1:9443"},
+    ]
+
+
+def test_whoever_has_left_nothing_is_behind():
+    topology = stack(NINE)
+    done = dict.fromkeys(topology["hosts"], True)
+    assert hosts_behind(topology, done) == []
+    del done["waf1"]
+    assert hosts_behind(topology, done | {"db2": {"unreachable": True}, "db1": {"system": "debian 13"}}) == [
+        "db2",
+        "waf1",
     ]
