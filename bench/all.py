@@ -1,18 +1,22 @@
-"""Runs the benchmarks that are named, all by default, and puts their tables together: reports/bench.md and reports/bench.json.
+"""Runs the benchmarks that are named, all by default: puts their tables together in reports/bench.md, their figures in bench.json.
 
-bench/all.py [NAME ...]     on the lab that `make demo` has brought up; wrk is installed where it is missing
+bench/all.py [NAME ...]     on the lab that `make demo` has brought up; wrk is installed where it is missing and needed
+
+Ends with the number of benchmarks that failed.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from programs import need
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "reports"
@@ -24,24 +28,27 @@ BENCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "growth": ("Growing with the number of hosts", ("convergence.py", "growth")),
     "rendering": ("Computing the load balancers' configuration", ("load_balancer.py", "rendering")),
     "throughput": ("Load balancer", ("load_balancer.py", "throughput")),
+    "tiers": ("Throughput and latency by tier", ("tiers.py",)),
     "outages": ("Load balancer lost", ("load_balancer.py", "outages")),
     "waf": ("Web application firewall", ("waf.py",)),
     "deploy": ("Deployment under load", ("deploy.py",)),
     "upkeep": ("Updates and new certificates under load", ("upkeep.py",)),
-    "database": ("Databases lost", ("database.py",)),
+    "database": ("Databases lost", ("database.py", "failures", "1")),
 }
+NEED_WRK = {"throughput", "tiers", "waf"}
 
 
 def main(names: Sequence[str]) -> int:
     """Run them one after the other; return how many failed."""
     if unknown := [name for name in names if name not in BENCHES]:
         sys.exit(f"there is no benchmark {' or '.join(unknown)}; there are {', '.join(BENCHES)}")
-    if shutil.which("wrk") is None:
-        subprocess.run(["apt-get", "install", "--yes", "--quiet", "wrk"], check=True, stdout=subprocess.DEVNULL)
+    if NEED_WRK.intersection(names or BENCHES):
+        need("wrk")
     REPORTS.mkdir(exist_ok=True)
     results = []
     for name in names or BENCHES:
         title, command = BENCHES[name]
+        before = written(name)
         began = time.monotonic()
         sys.stdout.write(f"{title} ({name}) ...\n")
         sys.stdout.flush()
@@ -55,11 +62,27 @@ def main(names: Sequence[str]) -> int:
                 "title": title,
                 "exit_code": done.returncode,
                 "seconds": round(time.monotonic() - began),
+                "figures": figures(name, before),
                 "table": done.stdout,
             }
         )
         write(results)
     return sum(bool(result["exit_code"]) for result in results)
+
+
+def written(name: str) -> float:
+    """Return when a benchmark last wrote its figures."""
+    return max((file.stat().st_mtime for file in REPORTS.glob(f"bench-{name}.json*")), default=0)
+
+
+def figures(name: str, before: float) -> Any:
+    """Return the figures that a benchmark has written since then; none if it did not come that far."""
+    if written(name) == before:
+        return None
+    one, many = REPORTS / f"bench-{name}.json", REPORTS / f"bench-{name}.jsonl"
+    if many.exists():
+        return [json.loads(line) for line in many.read_text().splitlines()]
+    return json.loads(one.read_text())
 
 
 def write(results: Sequence[dict[str, object]]) -> None:
@@ -70,8 +93,10 @@ def write(results: Sequence[dict[str, object]]) -> None:
     head = {"measured": datetime.now(UTC).isoformat(timespec="seconds"), "version": commit.stdout.strip()}
     lines = [f"# Benchmarks\n\nMeasured {head['measured']}, version {head['version'] or 'unknown'}.\n"]
     lines += [f"## {result['title']}\n\n{result['table']}" for result in results]
+    # Programs read the figures; the tables are for people.
+    bare = [{key: value for key, value in result.items() if key != "table"} for result in results]
     for name, text in {
-        "bench.json": json.dumps({**head, "results": results}, indent=1),
+        "bench.json": json.dumps({**head, "results": bare}, indent=1),
         "bench.md": "\n".join(lines),
     }.items():
         new = REPORTS / f".{name}"

@@ -11,7 +11,7 @@ rendering               compute and render 2,000 servers, which needs no lab    
 
 Each prints a Markdown table and writes reports/bench-COMMAND.json, which also says why requests failed. `failed` counts
 what a browser would have shown as failed, `repeated` what it sends once more unseen: see bench/clients.py. `throughput`
-needs wrk on the path; `slow` installs slowhttptest on a node.
+needs wrk, and installs it where it may; `slow` installs slowhttptest on a node.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from clients import Browsers, Client, Load, Visitors, rows  # noqa: E402
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
+from programs import need  # noqa: E402
 from tables import table  # noqa: E402
 
 import lab  # noqa: E402
@@ -450,6 +451,7 @@ def configurations(host: str) -> dict[str, str]:
 
 def throughput(runs: int = 5) -> list[dict[str, Any]]:
     """Compare the passive LB with the role's configuration to the same LB with a hand-tuned one, turn by turn."""
+    need("wrk")
     (active,) = holders(virtual_ip())
     passive = next(name for name in LBS if name != active)
     url = f"https://{lab.variable(passive, 'ansible_host')}:18443/"

@@ -5,7 +5,8 @@ bench/upkeep.py [RATE [PLAYBOOK ...]]
 RATE requests a second (200 unless said), every tenth an order, go through the virtual IP, whether earlier ones were answered
 or not, while rolling_update restarts everything and rotate_certificates replaces every certificate. Prints a Markdown table
 and writes reports/bench-upkeep.json. `repeated` counts requests on connections that had just been closed as idle, which
-browsers send again unseen; `lost` the orders that were confirmed and are not in the database.
+browsers send again unseen; `lost` the orders that were confirmed and are not in the database. Ends with exit code 1 if a
+playbook or a request failed, or an order was lost.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,11 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
     }
 
 
+def kept(row: Mapping[str, Any]) -> bool:
+    """Tell whether shoppers noticed nothing, as is promised."""
+    return not (row["exit_code"] or row["failed"] or row["lost"])
+
+
 def main() -> None:
     """Measure."""
     rate, *playbooks = sys.argv[1:] or ["200"]
@@ -110,6 +116,7 @@ def main() -> None:
     sys.stdout.write(table(rows, 2) + "\n")
     for row in rows:
         sys.stdout.writelines(f"\n{text}" for text in row["failures"])
+    sys.exit(not all(map(kept, rows)))
 
 
 if __name__ == "__main__":
