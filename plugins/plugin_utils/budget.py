@@ -88,6 +88,14 @@ EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
     "frozen": ("db", "primary freezes", 8, ("patience", "lease")),
     "standby_lost": ("db", "standby dies: one waits", 5, ("patience", "heartbeat")),
 }
+# Where a timer is set; those of the database tier follow from repmgr_rto.
+VARIABLES = {
+    "advert_interval": "keepalived_advert_interval",
+    "haproxy_dead_after": "keepalived_haproxy_dead_after",
+    "haproxy_hung_after": "keepalived_haproxy_hung_after",
+    "connect": "haproxy_timeouts.connect",
+    "tcp_user": "haproxy_timeouts.tcp_user",
+}
 
 
 def longest(given: Mapping[str, Any]) -> dict[str, float]:
@@ -108,10 +116,11 @@ def longest(given: Mapping[str, Any]) -> dict[str, float]:
 def rows(given: Mapping[str, Any]) -> list[Row]:
     """Return the budget line by line.
 
-    :param given: as for longest; ``target``, if any, takes the place of every target of the database tier.
+    :param given: as for longest; ``target``, if any, takes the place of every target of the database tier, and of the others'
+        where it is less.
     """
     seconds = longest(given)
-    known = {**given, **_waits(given), **failover.timers(given["rto"])}
+    known = _timers(given)
     target = given.get("target")
     return [
         {
@@ -119,10 +128,15 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
             "event": event,
             "timers": ", ".join(f"{_short(timer)} {float(known[timer]):g}" for timer in timers),
             "worst": round(seconds[name], 2),
-            "target": float(target) if target and tier == "db" else usual,
+            "target": (float(target) if tier == "db" else min(usual, float(target))) if target else usual,
         }
         for name, (tier, event, usual, timers) in EVENTS.items()
     ]
+
+
+def _timers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every timer that a row can name, in seconds."""
+    return {**given, **_waits(given), **failover.timers(given["rto"])}
 
 
 def _waits(given: Mapping[str, Any]) -> dict[str, float]:
@@ -153,11 +167,27 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
         return []
     if isinstance(target, bool) or not isinstance(target, int | float) or target <= 0:
         return [Finding("ha_rto_target", f"{target!r} is no number of seconds above 0", "set it to 8, for example")]
-    worst = max((row for row in found if row["tier"] == "db"), key=lambda row: row["worst"])
-    if worst["worst"] <= target:
-        return []
-    problem = f"{worst['event']}: away for up to {worst['worst']:g} s, more than {target:g} s"
-    return [Finding("ha_rto_target", problem, "raise the target, or set repmgr_rto to a faster preset")]
+    known = _timers(given)
+    worst: dict[str, Row] = {}  # what to change helps with all that it is to blame for: the worst of that is told
+    for row, (tier, *_, timers) in zip(found, EVENTS.values(), strict=True):
+        mend = "set repmgr_rto to a faster preset" if tier == "db" else f"lower {_to_blame(timers, known)}"
+        if row["worst"] > max(target, worst[mend]["worst"] if mend in worst else 0):
+            worst[mend] = row
+    return [
+        Finding(
+            "ha_rto_target",
+            f"{row['event']} ({row['tier']}): away for up to {row['worst']:g} s, more than {target:g} s",
+            f"raise the target, or {mend}",
+        )
+        for mend, row in worst.items()
+    ]
+
+
+def _to_blame(timers: Iterable[str], known: Mapping[str, Any]) -> str:
+    """Return the variable of the timer that an outage mostly consists of."""
+    # Beside another timer, only a fraction of the adverts' interval counts.
+    longest_first = sorted(timers, key=lambda timer: (timer != "advert_interval", float(known[timer])), reverse=True)
+    return VARIABLES.get(longest_first[0], longest_first[0])
 
 
 class LbTimers(TypedDict):

@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.nospof.stack.plugins.filter.failover_budget import failover_budget
 from ansible_collections.nospof.stack.plugins.filter.refusals import refusals
 from ansible_collections.nospof.stack.plugins.modules import preflight_host_info
-from ansible_collections.nospof.stack.plugins.plugin_utils import preflight
+from ansible_collections.nospof.stack.plugins.plugin_utils import budget, preflight
 
 TIERS = {
     "lb": ["lb1", "lb2"], "waf": ["waf1", "waf2"], "app": ["app1", "app2"], "db": ["db1", "db2"], "witness": ["w1"],
@@ -136,7 +136,30 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"target": 3}, "ha_rto_target: primary freezes: away for up to 7.5 s, more than 3 s"),
+        (
+            {"target": 3},
+            "ha_rto_target: primary freezes (db): away for up to 7.5 s, more than 3 s; raise the target, or set repmgr_rto",
+        ),
+        (
+            {"target": 8, "advert_interval": 10},
+            "ha_rto_target: active host dies (lb): away for up to 30.57 s, more than 8 s; raise the target, or lower keepalived_advert_interval",
+        ),
+        (
+            {"target": 8, "haproxy_dead_after": 7.35, "haproxy_hung_after": 7.35},
+            "ha_rto_target: HAProxy dies (lb): away for up to 8.15 s, more than 8 s; raise the target, or lower keepalived_haproxy_dead_after",
+        ),
+        (
+            {"target": 8, "haproxy_hung_after": 30},
+            "ha_rto_target: HAProxy hangs (lb): away for up to 30.61 s, more than 8 s; raise the target, or lower keepalived_haproxy_hung_after",
+        ),
+        (
+            {"target": 8, "connect": "30s"},
+            "ha_rto_target: host dies: one waits (waf app): away for up to 30 s, more than 8 s; raise the target, or lower haproxy_timeouts.connect",
+        ),
+        (
+            {"target": 8, "tcp_user": "9s"},
+            "ha_rto_target: host dies: one waits (waf app): away for up to 9 s, more than 8 s; raise the target, or lower haproxy_timeouts.tcp_user",
+        ),
         ({"target": "soon"}, "ha_rto_target: 'soon' is no number of seconds above 0"),
         ({"rto": "reckless"}, "repmgr_rto: 'reckless' is none of fast, normal, wide"),
         ({"connect": "soon"}, "haproxy_timeouts.connect: 'soon' is no time"),
@@ -146,3 +169,18 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
 def test_unsafe_timers_and_targets_out_of_reach_are_found(change, line):
     (found,) = failover_budget(TIMERS | change)["problems"]
     assert found.startswith(line)
+
+
+def test_each_variable_that_breaks_the_target_is_told_at_once():
+    found = failover_budget(TIMERS | {"target": 8, "rto": "wide", "advert_interval": 10, "connect": "30s"})["problems"]
+    assert [line.rpartition(", or ")[2] for line in found] == [
+        "lower keepalived_advert_interval", "lower haproxy_timeouts.connect", "set repmgr_rto to a faster preset",
+    ]  # fmt: skip
+
+
+def test_a_target_that_all_tiers_keep_takes_the_place_of_longer_ones():
+    found = failover_budget(TIMERS | {"target": 7.5})
+    assert found["problems"] == []
+    assert {row["tier"]: row["target"] for row in found["rows"]} == {"lb": 1, "waf app": 1, "db": 7.5}
+    targets = [row["target"] for row in budget.rows(TIMERS | {"target": 1.5}) if row["tier"] == "lb"]
+    assert targets == [1, 1.5, 1.5, 1]
