@@ -24,7 +24,8 @@ options:
   reports:
     description:
       - Results of M(nospof.stack.preflight_host_info) by host, with the C(conflicts) of M(nospof.stack.vrrp_neighbours_info) where
-        that was asked.
+        that was asked, the C(binds) of the services that HAProxy is to offer there, and C(app_units), the application's units, whose
+        names end in their ports, like C(shop@8000.service).
     type: dict
     required: true
 """

@@ -50,7 +50,9 @@ keepalived:
   type: bool
   returned: always
 listeners:
-  description: Who listens on TCP ports, each with C(port) and C(program); the program is empty where it can't be told.
+  description: >-
+    Who listens on TCP ports, each with C(address) and C(port), C(program), and C(unit), which is systemd's unit or scope; program and
+    unit are empty where they can't be told.
   type: list
   elements: dict
   returned: always
@@ -76,14 +78,30 @@ def memory_mb() -> int:
         return next(int(line.split()[1]) // 1024 for line in file if line.startswith("MemTotal:"))
 
 
+def unit(pid: str) -> str:
+    """Return systemd's unit that a process belongs to, or else its scope or slice."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            groups = file.read()
+    except OSError:  # it is gone
+        return ""
+    services = re.findall(r"/([^/\n]+\.service)", groups)  # it may have groups of its own beneath
+    return services[-1] if services else groups.rstrip().rpartition("/")[2] or "-.slice"
+
+
 def listeners(shown: str) -> list[dict[str, object]]:
     """Return who listens, from what `ss -Hltnp` shows."""
-    found: set[tuple[int, str]] = set()
+    found: set[tuple[int, str, str, str]] = set()
     for line in shown.splitlines():
         _state, _received, _sent, local, *_ = line.split()
-        programs = re.findall(r'\("([^"]+)",pid=', line) or [""]
-        found |= {(int(local.rpartition(":")[2]), program) for program in programs}
-    return [{"port": port, "program": program} for port, program in sorted(found)]
+        address, _, port = local.rpartition(":")
+        owners = re.findall(r'\("([^"]+)",pid=(\d+)', line) or [("", "")]
+        found |= {
+            (int(port), address.partition("%")[0].strip("[]"), program, unit(pid) if pid else "")
+            for program, pid in owners
+        }
+    names = ("port", "address", "program", "unit")
+    return [dict(zip(names, one, strict=True)) for one in sorted(found)]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypedDict
 
@@ -14,13 +15,39 @@ MEMORY_MB = {"lb": 400, "waf": 700, "app": 400, "db": 700, "witness": 400}
 FREE_MB = 1500
 CLOCK_SECONDS = 60.0  # the hosts are asked one after the other, so this is no fine measure
 
-# Who may listen on the ports that the stack needs.
-PORTS: dict[str, dict[int, tuple[str, ...]]] = {
-    "lb": {80: ("haproxy",), 443: ("haproxy",)},
-    "waf": {haproxy.WAF_PORT: ("nginx",), haproxy.PROXY_PORT: ("haproxy",)},
-    "app": {haproxy.APP_PORT: ("haproxy",), 6432: ("pgbouncer",)},
-    "db": {haproxy.POSTGRESQL_PORT: ("postgres",), haproxy.GUARD_PORT: ("python3", "dbguard")},
-    "witness": {haproxy.POSTGRESQL_PORT: ("postgres",), haproxy.GUARD_PORT: ("python3", "dbguard")},
+ANYWHERE = ("*", "0.0.0.0", "::")  # noqa: S104 - nothing is bound here
+
+
+@dataclass(frozen=True)
+class Need:
+    """A port that the stack needs, and who may have it: a program, or systemd's unit where the program is the user's."""
+
+    port: int
+    programs: tuple[str, ...] = ()
+    address: str = "*"
+    unit: str = ""
+
+    def meets(self, listener: Mapping[str, Any]) -> bool:
+        """Tell whether both can't listen at once."""
+        one, other = self.address, listener["address"]
+        return bool(self.port == listener["port"] and (one == other or one in ANYWHERE or other in ANYWHERE))
+
+    def owns(self, listener: Mapping[str, Any]) -> bool:
+        """Tell whether it is the stack's own that listens."""
+        if self.unit:
+            return listener["unit"] in {self.unit, ""}
+        return str(listener["program"]).startswith(self.programs)
+
+
+POSTGRESQL = (Need(haproxy.POSTGRESQL_PORT, ("postgres",)), Need(haproxy.GUARD_PORT, ("python3", "dbguard")))
+METRICS = Need(8404, ("haproxy",), haproxy.LOCALHOST)
+# What is needed beside HAProxy's services and the application, which the inventory describes.
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "lb": (METRICS,),
+    "waf": (METRICS, Need(haproxy.WAF_PORT, ("nginx",)), Need(8444, ("nginx",), haproxy.LOCALHOST)),
+    "app": (METRICS, Need(6432, ("pgbouncer",))),
+    "db": POSTGRESQL,
+    "witness": POSTGRESQL,
 }
 
 
@@ -35,7 +62,8 @@ def verdict(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]
     """Judge the hosts.
 
     :param topology: as made by the filter topology.
-    :param reports: results of preflight_host_info by host, with ``conflicts`` from vrrp_neighbours_info where that was asked.
+    :param reports: results of preflight_host_info by host, with ``conflicts`` from vrrp_neighbours_info where that was asked,
+        ``binds`` of the services that HAProxy is to offer, and ``app_units``, the application's units, named after its ports.
         A host that is not among them was not asked, as --limit has it.
     """
     tiers = topology["tiers"]
@@ -67,20 +95,30 @@ def _host(host: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> 
         yield Finding("memory", problem, f"give it {memory} MiB at least", (host,))
     if report["free_mb"] < FREE_MB:
         yield Finding("/var", f"has {report['free_mb']} MiB left", f"make room for {FREE_MB} MiB at least", (host,))
-    for port, programs in {port: who for tier in mine for port, who in PORTS.get(tier, {}).items()}.items():
-        others = {
-            one["program"]
-            for one in report["listeners"]
-            if one["port"] == port and one["program"] and not one["program"].startswith(programs)
-        }
-        # HAProxy of one tier and nginx of another may share a host, never a port.
-        if others:
-            problem = f"is taken by {' and '.join(sorted(others))}, but {programs[0]} needs it"
-            yield Finding(f"port {port}", problem, "stop that, or have it listen elsewhere", (host,))
+    yield from _ports(host, mine, report)
     for conflict in report.get("conflicts") or []:
         subject, _, rest = str(conflict).partition(": ")
         problem, _, mend = rest.rpartition("; ")
         yield Finding(subject, problem, mend, (host,))
+
+
+def _ports(host: str, mine: Iterable[str], report: Mapping[str, Any]) -> Iterable[Finding]:
+    """Find ports that somebody else has."""
+    needs = [need for tier in mine for need in NEEDS.get(tier, ())]
+    needs += [Need(bind["port"], ("haproxy",), bind["address"]) for bind in report.get("binds") or []]
+    for unit in report.get("app_units") or []:
+        port = unit.rpartition("@")[2].removesuffix(".service")
+        needs.append(Need(int(port), address=haproxy.LOCALHOST, unit=unit))
+    others: dict[Need, set[str]] = {}
+    for one in report["listeners"]:
+        met = [need for need in needs if need.meets(one)]
+        # HAProxy of one tier and PostgreSQL of another may share a host, and a port at different addresses.
+        if met and one["program"] and not any(need.owns(one) for need in met):
+            others.setdefault(met[0], set()).add(one["program"])
+    for need, programs in others.items():
+        problem = f"is taken by {' and '.join(sorted(programs))}, but {need.unit or need.programs[0]} needs it"
+        mend = "stop that, or set app_ports to free ones" if need.unit else "stop that, or have it listen elsewhere"
+        yield Finding(f"port {need.port}", problem, mend, (host,))
 
 
 def _clocks(asked: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

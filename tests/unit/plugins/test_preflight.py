@@ -17,12 +17,18 @@ TOPOLOGY = {
 }
 SOUND = {
     "system": "debian 13", "systemd": True, "memory_mb": 2000, "free_mb": 9000, "time": 1000.0, "keepalived": False,
-    "listeners": [{"port": 22, "program": "sshd"}],
+    "listeners": [{"port": 22, "address": "*", "program": "sshd", "unit": "ssh.service"}],
 }  # fmt: skip
 TIMERS = {
     "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
     "tcp_user": "800ms", "lbs": 2, "target": None,
 }  # fmt: skip
+
+BINDS = [{"address": "*", "port": port} for port in (80, 443)]
+
+
+def listener(port, program, unit="", address="*"):
+    return {"port": port, "address": address, "program": program, "unit": unit}
 
 
 def judge(without=(), **changes):
@@ -50,9 +56,26 @@ def test_sound_hosts_pass():
         ("w1", {"time": 2000.0}, "clock on w1: is off by 1000 s; have it set by NTP"),
         (
             "lb1",
-            {"listeners": [{"port": 443, "program": "apache2"}]},
-            "port 443 on lb1: is taken by apache2, but haproxy needs it",
+            {"binds": BINDS, "listeners": [listener(443, "apache2")]},
+            "port 443 on lb1: is taken by apache2, but haproxy needs it; stop that, or have it listen elsewhere",
         ),
+        (
+            "app1",
+            {
+                "app_units": ["shop@8000.service"],
+                "listeners": [listener(8000, "python3", "other.service", "127.0.0.1")],
+            },
+            "port 8000 on app1: is taken by python3, but shop@8000.service needs it; stop that, or set app_ports to free ones",
+        ),
+        (
+            "app1",
+            {
+                "app_units": ["shop@8000.service", "shop@8001.service"],
+                "listeners": [listener(8001, "python3", "session-3.scope")],
+            },
+            "port 8001 on app1: is taken by python3, but shop@8001.service needs it",
+        ),
+        ("w1", {"listeners": [listener(5432, "java")]}, "port 5432 on w1: is taken by java, but postgres needs it"),
         (
             "lb2",
             {"conflicts": ["virtual IP 10.0.0.9: somebody else answers; free it"]},
@@ -65,9 +88,43 @@ def test_what_is_wrong_with_a_host_is_told(host, change, line):
     assert found.startswith(line)
 
 
-def test_what_the_stack_itself_listens_with_is_no_problem():
-    ours = [{"port": 443, "program": "haproxy"}, {"port": 8443, "program": "apache2"}]
-    assert judge(lb1={"listeners": ours})["problems"] == []
+@pytest.mark.parametrize(
+    ("tiers", "report"),
+    [
+        (["lb"], {"binds": BINDS, "listeners": [listener(443, "haproxy"), listener(8443, "apache2")]}),
+        (
+            ["app"],
+            {
+                "app_units": ["shop@8000.service"],
+                "listeners": [
+                    listener(8000, "gunicorn", "shop@8000.service", "127.0.0.1"),
+                    listener(8000, "apache2", "apache2.service", "192.0.2.31"),
+                ],
+            },
+        ),
+        # At an address that nobody here wants.
+        (
+            ["lb"],
+            {
+                "binds": [{"address": "192.0.2.100", "port": 9100}],
+                "listeners": [listener(9100, "node", "", "127.0.0.1")],
+            },
+        ),
+        # Two tiers on one host share a port at two addresses.
+        (
+            ["app", "db"],
+            {
+                "binds": [{"address": "127.0.0.1", "port": 5432}],
+                "listeners": [listener(5432, "haproxy", "", "127.0.0.1"), listener(5432, "postgres", "", "192.0.2.41")],
+            },
+        ),
+        # Nobody can tell whose it is.
+        (["db"], {"listeners": [listener(5432, "")]}),
+    ],
+)
+def test_what_the_stack_itself_listens_with_is_no_problem(tiers, report):
+    topology = {"tiers": TIERS, "hosts": {"one": {"tiers": tiers}}}
+    assert preflight.verdict(topology, {"one": SOUND | report})["problems"] == []
 
 
 def test_the_rest_goes_on_without_a_host_that_others_can_stand_in_for():
@@ -101,14 +158,37 @@ def test_nothing_is_done_where_a_tier_is_gone(missing, line):
     assert judge(without=missing)["problems"] == [line]
 
 
-def test_what_ss_shows_is_read():
+def test_what_ss_shows_is_read(monkeypatch):
+    units = {"7": "haproxy.service", "8": "haproxy.service", "9": "postgresql@17-main.service"}
+    monkeypatch.setattr(preflight_host_info, "unit", units.get)
     shown = (
         'LISTEN 0 511 0.0.0.0:443 0.0.0.0:* users:(("haproxy",pid=7,fd=6),("haproxy",pid=8,fd=6))\n'
-        'LISTEN 0 244 [::1]:5432 [::]:* users:(("postgres",pid=9,fd=5))\nLISTEN 0 5 10.0.0.1:8008 0.0.0.0:*\n'
+        'LISTEN 0 244 [::1]:5432 [::]:* users:(("postgres",pid=9,fd=5))\nLISTEN 0 5 127.0.0.53%lo:8008 0.0.0.0:*\n'
     )
     assert preflight_host_info.listeners(shown) == [
-        {"port": 443, "program": "haproxy"}, {"port": 5432, "program": "postgres"}, {"port": 8008, "program": ""},
-    ]  # fmt: skip
+        listener(443, "haproxy", "haproxy.service", "0.0.0.0"),
+        listener(5432, "postgres", "postgresql@17-main.service", "::1"),
+        listener(8008, "", "", "127.0.0.53"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [
+        ("0::/system.slice/system-shop.slice/shop@8000.service\n", "shop@8000.service"),
+        ("0::/docker/abc/system.slice/shop@8000.service/payload\n", "shop@8000.service"),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", "session-3.scope"),
+        ("0::/user.slice/user-1.slice/user@1.service/app.slice/mine.service\n", "mine.service"),
+        ("0::/\n", "-.slice"),
+        (None, ""),
+    ],
+)
+def test_the_unit_of_a_process_is_read(groups, unit, tmp_path, monkeypatch):
+    file = tmp_path / "cgroup"
+    if groups:
+        file.write_text(groups)
+    monkeypatch.setattr("builtins.open", lambda *_, **__: file.open())
+    assert preflight_host_info.unit("7") == unit
 
 
 def test_refusals_are_told_once_and_without_ansible_s_words():
