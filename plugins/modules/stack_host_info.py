@@ -59,7 +59,8 @@ repmgrd_paused:
   returned: always
 servers:
   description:
-    - The servers of this host's HAProxy, each with C(backend), C(address) without its port, C(state) in HAProxy's words, and C(backup).
+    - The servers of this host's HAProxy, each with C(backend), C(name), C(address) without its port, C(state) in HAProxy's
+      words, and C(backup).
   type: list
   elements: dict
   returned: always
@@ -128,6 +129,7 @@ def haproxy_servers() -> list[dict[str, object]]:
     return [
         {
             "backend": row["pxname"],
+            "name": row["svname"],
             "address": row["addr"].rpartition(":")[0].strip("[]"),
             "state": row["status"],
             "backup": row["bck"] == "1",

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import databases
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import naturally
 
 Row = tuple[str, str, str, str, str]
 
 # Systemd's own words, but for the one that means health.
 HEALTHY = "active"
+HAPROXY = "haproxy.service"
+# The stack's own services of HAProxy: of a load balancer, of a WAF, and of an application's host.
+SHOP, UNFILTERED = "shop", "unfiltered"
+APPS = "apps"
+INSTANCES, PRIMARY, REPLICA = "app", "db_primary", "db_replica"
 EXPIRY_DAYS = 14  # certificates that end sooner should have been renewed
 
 
@@ -36,6 +43,27 @@ class Link(TypedDict):
     used: bool  # requests go here now
 
 
+@dataclass(frozen=True)
+class Server:
+    """A host as a server of another one's HAProxy."""
+
+    service: str
+    source: str
+    target: str
+    state: str  # HAProxy's own word
+    backup: bool
+
+    @property
+    def up(self) -> bool:
+        """Tell whether requests may be sent there."""
+        return _up(self.state)
+
+
+def _up(state: str) -> bool:
+    """Tell whether HAProxy sends requests to a server in this state of its words; one without a check counts as up."""
+    return state.startswith(("UP", "no check"))
+
+
 class Report(TypedDict):
     """The state of the whole stack."""
 
@@ -58,12 +86,11 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     down = broken(topology, asked)
     ruined = {line.partition(":")[0] for line in down}
     hosts: list[HostStatus] = []
-    sound = set()
+    unsound = set()
     problems = [{"state": "broken", "text": line} for line in down]
     for tier, host, zone, role, word in rows(topology, asked):
-        if word == "ok":
-            sound.add(host)
         found = [] if word == "ok" else [word.removeprefix("degraded: ")]
+        unsound |= {host} if found else set()
         found += _expiring(asked.get(host, {}), now)
         state = "ok" if not found else "broken" if tier in ruined else "degraded"
         hosts.append(
@@ -73,20 +100,9 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
             }
         )  # fmt: skip
         problems += [{"state": "degraded", "text": f"{host}: {text}"} for text in found]
-    path = _path(topology, asked)
-    problems += [
-        {"state": "degraded", "text": f"{link['source']} sends nothing to {link['target']}, which it could"}
-        for link in _unused(path, topology, sound)
-    ]
-    held = [
-        {
-            "address": vip["address"],
-            "holders": [
-                host for host in topology["tiers"]["lb"] if vip["address"] in asked.get(host, {}).get("addresses", [])
-            ],
-        }
-        for vip in topology["virtual_ips"]
-    ]
+    servers = _servers(topology, asked)
+    problems += [{"state": "degraded", "text": line} for line in _left_out(servers, topology, asked, unsound)]
+    held = _held(topology, asked)
     problems += [
         {"state": "degraded", "text": f"{' and '.join(vip['holders'])} hold {vip['address']} at once"}
         for vip in held
@@ -98,7 +114,7 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
         "problems": problems,
         "virtual_ips": held,
         "hosts": hosts,
-        "path": path,
+        "path": _path(topology, servers, held),
     }
 
 
@@ -129,38 +145,93 @@ def _facts(tier: str, report: Mapping[str, Any], now: float) -> dict[str, Any]:
     return found
 
 
-def _path(topology: Mapping[str, Any], asked: databases.Reports) -> list[Link]:
-    """Return every step from the clients down, as the proxies themselves see their servers."""
+def _held(topology: Mapping[str, Any], asked: databases.Reports) -> list[dict[str, Any]]:
+    """Return every virtual IP with its holders."""
+    return [
+        {
+            "address": vip["address"],
+            "holders": [
+                host for host in topology["tiers"]["lb"] if vip["address"] in asked.get(host, {}).get("addresses", [])
+            ],
+        }
+        for vip in topology["virtual_ips"]
+    ]
+
+
+def _servers(topology: Mapping[str, Any], asked: databases.Reports) -> list[Server]:
+    """Return which hosts the proxies know as servers, and how they see them."""
     tiers = topology["tiers"]
     by_address = {host["address"]: name for name, host in topology["hosts"].items() if host.get("address")}
-    virtual = {vip["address"] for vip in topology["virtual_ips"]}
-    active = {host for host in tiers["lb"] if virtual & set(asked.get(host, {}).get("addresses", []))}
-    found: list[Link] = [
-        {"source": "", "target": host, "up": host in active, "used": host in active} for host in tiers["lb"]
+    below = {
+        "lb": {SHOP: "waf" if tiers.get("waf") else "app", UNFILTERED: "app"},
+        "waf": {APPS: "app"},
+        "app": {PRIMARY: "db", REPLICA: "db"},
+    }
+    return [
+        Server(server["backend"], host, target, server["state"], server["backup"])
+        for tier, services in below.items()
+        for host in tiers.get(tier, [])
+        for server in asked.get(host, {}).get("servers", [])
+        if server["backend"] in services
+        and (target := by_address.get(server["address"], "")) in tiers[services[server["backend"]]]
     ]
-    below = {"lb": "waf" if tiers.get("waf") else "app", "waf": "app", "app": "db"}
-    for tier, lower in below.items():
-        for host in tiers.get(tier, []):
-            states: dict[str, bool] = {}
-            for server in asked.get(host, {}).get("servers", []):
-                target = by_address.get(server["address"], "")
-                if target in tiers[lower] and not (lower == "db" and server["backend"].endswith("replica")):
-                    # A host may be a server of several backends; one that it is used in is enough.
-                    states[target] = states.get(target, False) or server["state"].startswith("UP")
-            idle = tier == "lb" and host not in active
-            found += [
-                {"source": host, "target": target, "up": up, "used": up and not idle} for target, up in states.items()
-            ]
+
+
+def _used(servers: Sequence[Server]) -> set[Server]:
+    """Return which servers the requests go to that reach the proxy before them."""
+    up = [server for server in servers if server.up]
+    found = set()
+    for server in up:
+        peers = [one for one in up if one.source == server.source]
+        regular = any(one.service == server.service and not one.backup for one in peers)
+        filtered = server.service == UNFILTERED and any(one.service == SHOP for one in peers)
+        if not filtered and not (server.backup and regular):
+            found.add(server)
     return found
 
 
-def _unused(path: Iterable[Link], topology: Mapping[str, Any], sound: set[str]) -> list[Link]:
-    """Return the steps that are not taken though both hosts are in order; of the databases only one takes writes."""
-    spare = {*topology["tiers"]["lb"], *topology["tiers"]["db"]}
-    return [
-        link for link in path
-        if not link["up"] and link["target"] not in spare and {link["source"], link["target"]} <= sound
-    ]  # fmt: skip
+def _path(topology: Mapping[str, Any], servers: Sequence[Server], held: Sequence[Mapping[str, Any]]) -> list[Link]:
+    """Return every step from the clients down, as the proxies themselves see their servers."""
+    tiers = topology["tiers"]
+    active = {host for vip in held for host in vip["holders"]}
+    used = _used(servers)
+    found: list[Link] = [
+        {"source": "", "target": host, "up": host in active, "used": host in active} for host in tiers["lb"]
+    ]
+    for server in servers:
+        if server.service == REPLICA:
+            continue
+        idle = server.source not in active and server.service in (SHOP, UNFILTERED)
+        found.append(
+            {
+                "source": server.source, "target": server.target, "up": server.up,
+                "used": server in used and not idle,
+            }
+        )  # fmt: skip
+    return found
+
+
+def _left_out(
+    servers: Sequence[Server], topology: Mapping[str, Any], asked: databases.Reports, unsound: Collection[str]
+) -> list[str]:
+    """Return in words which servers get nothing though they should, and who gets past the WAFs.
+
+    A database is either the primary or a standby, so each is a server of one of their two services only. What is wrong with
+    a host itself has been told already.
+    """
+    writable = _writable(topology, asked)
+    found = []
+    for server in servers:
+        other_role = server.service == (REPLICA if server.target in writable else PRIMARY)
+        if not server.up and server.target not in unsound and not other_role:
+            what = {PRIMARY: "no writes", REPLICA: "no reads"}.get(server.service, "nothing")
+            found.append(f"{server.source} sends {what} to {server.target}: {server.state}")
+    past = naturally(server.source for server in _used(servers) if server.service == UNFILTERED)
+    return [*found, *(f"{host} sends requests past the WAFs, of which none is up" for host in past)]
+
+
+def _writable(topology: Mapping[str, Any], asked: databases.Reports) -> list[str]:
+    return databases.writable({host: asked[host] for host in topology["tiers"]["db"] if host in asked})
 
 
 def rows(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -181,19 +252,46 @@ def broken(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     """Return in words which tiers do not do their work at all; what is only less redundant is not among them."""
     asked = databases.answered(reports)
     found = []
-    writable = databases.writable({host: asked[host] for host in topology["tiers"]["db"] if host in asked})
+    writable = _writable(topology, asked)
     if topology["tiers"]["db"] and not writable:
         found.append("db: no database takes writes")
     if len(writable) > 1:
         found.append(f"db: {' and '.join(writable)} both say that they take writes")
     held = {address for host in topology["tiers"]["lb"] if host in asked for address in asked[host]["addresses"]}
     found += [f"lb: nobody holds {vip['address']}" for vip in topology["virtual_ips"] if vip["address"] not in held]
-    states: dict[str, set[str]] = {}
+    serving: dict[str, bool] = {}
     for tier, _, _, _, state in rows(topology, asked):
-        states.setdefault(tier, set()).add(state)
-    return found + [
-        f"{tier}: no host is in order" for tier in ("lb", "waf", "app") if "ok" not in states.get(tier, {"ok"})
-    ]
+        serving[tier] = serving.get(tier, False) or state == "ok" or state.startswith("degraded")
+    servers = _servers(topology, asked)
+    virtual_ips = _held(topology, asked)
+    # Where that is wanted, requests go round the WAFs when none is there.
+    serving["waf"] = serving.get("waf", True) or any(
+        one.service == UNFILTERED and one.source in vip["holders"] for one in _used(servers) for vip in virtual_ips
+    )
+    found += [f"{tier}: no host is in order" for tier in ("lb", "waf", "app") if not serving.get(tier, True)]
+    for vip in virtual_ips:
+        line = _cut_off(vip["holders"], servers, topology)
+        found += [line] if line and line not in found else []
+    if topology["tiers"].get("app") and len(writable) == 1:
+        writers = [one for one in servers if one.service == PRIMARY and one.target == writable[0] and one.up]
+        found += [] if writers else [f"db: no application host can send writes to {writable[0]}"]
+    return found
+
+
+def _cut_off(holders: Sequence[str], servers: Sequence[Server], topology: Mapping[str, Any]) -> str:
+    """Return in words where the way from load balancers to the applications ends too early; nothing when it does not."""
+    tiers = topology["tiers"]
+    if not holders or not tiers.get("app"):
+        return ""
+    first = [one for one in _used(servers) if one.source in holders and one.service in (SHOP, UNFILTERED)]
+    if any(one.target in tiers["app"] and one.service == (UNFILTERED if tiers.get("waf") else SHOP) for one in first):
+        return ""
+    if not first:
+        return f"{'waf' if tiers.get('waf') else 'app'}: {' and '.join(holders)} can send requests to none"
+    wafs = naturally(one.target for one in first)
+    if any(one.up for one in servers if one.service == APPS and one.source in wafs):
+        return ""
+    return f"app: {' and '.join(wafs)} can send requests to none"
 
 
 def _judge(tier: str, host: str, topology: Mapping[str, Any], reports: databases.Reports) -> tuple[str, str]:
@@ -205,7 +303,14 @@ def _judge(tier: str, host: str, topology: Mapping[str, Any], reports: databases
         role = databases.role(host, reports) if tier == "db" else "witness"
         return role, f"degraded: {', '.join(trouble)}" if trouble else "ok"
     failed = [f"{unit} {state}" for unit, state in report["units"].items() if state != HEALTHY]
-    return _role(tier, topology, report), ", ".join(failed) or "ok"
+    servers = report.get("servers", [])
+    if not servers and report["units"].get(HAPROXY) == HEALTHY:
+        failed.append("HAProxy does not tell of its servers")
+    instances = [server for server in servers if tier == "app" and server["backend"] == INSTANCES]
+    silent = [f"instance {server['name']} is {server['state']}" for server in instances if not _up(server["state"])]
+    # The other instances of the host serve.
+    prefix = "degraded: " if not failed and 0 < len(silent) < len(instances) else ""
+    return _role(tier, topology, report), prefix + ", ".join(failed + silent) or "ok"
 
 
 def _role(tier: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> str:

@@ -7,8 +7,11 @@ TOPOLOGY = {
 }
 
 
+SERVERS = [{"backend": "lb_service", "name": "one", "address": "10.0.0.50", "state": "UP", "backup": False}]
+
+
 def report(**more):
-    return {"units": {"haproxy.service": "active"}, "addresses": [], "database": "", **more}
+    return {"units": {"haproxy.service": "active"}, "addresses": [], "database": "", "servers": SERVERS, **more}
 
 
 def test_rows(database_tier):

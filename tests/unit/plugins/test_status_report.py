@@ -19,24 +19,66 @@ TOPOLOGY = {
 }
 
 
-def servers(*hosts, state="UP"):
+OWN = {"backend": "app", "name": "app1-8000", "address": "127.0.0.1", "state": "UP", "backup": False}
+
+
+def servers(backend, *hosts, state="UP", backup=False):
     return [
-        {"backend": "shop", "address": TOPOLOGY["hosts"][host]["address"], "state": state, "backup": False}
+        {"backend": backend, "name": host, "address": TOPOLOGY["hosts"][host]["address"], "state": state, "backup": backup}
         for host in hosts
-    ]
+    ]  # fmt: skip
+
+
+def host(known, **more):
+    found = {"units": {"haproxy.service": "active"}, "addresses": [], "database": "", "servers": known}
+    return found | {"certificates": {"host.crt": NOW + 100 * 86400}} | more
 
 
 @pytest.fixture
 def sound():
-    def host(*below, **more):
-        known = {"units": {"haproxy.service": "active"}, "addresses": [], "database": "", "servers": servers(*below)}
-        return known | {"certificates": {"host.crt": NOW + 100 * 86400}} | more
-
+    shop, apps = servers("shop", "waf1", "waf2"), servers("apps", "app1", "app2")
     return {
-        "lb1": host("waf1", "waf2", addresses=["10.0.0.100"]), "lb2": host("waf1", "waf2"),
-        "waf1": host("app1", "app2", waf={"mode": "block", "rules": "3.3.7"}), "waf2": host("app1", "app2"),
-        "app1": host(release="20260101T000000-abc"), "app2": host(),
+        "lb1": host(shop, addresses=["10.0.0.100"]), "lb2": host(shop),
+        "waf1": host(apps, waf={"mode": "block", "rules": "3.3.7"}), "waf2": host(apps),
+        "app1": host([OWN], release="20260101T000000-abc"), "app2": host([OWN]),
     }  # fmt: skip
+
+
+@pytest.fixture
+def complete(sound, database_tier):
+    """Return topology and reports of a stack that has databases as well."""
+    below, asked = database_tier()
+    hosts = {
+        name: {"zone": "a", "address": f"10.0.1.{number}"}
+        for number, name in enumerate(below["hosts"])
+        if name != "app1"
+    }
+    topology = TOPOLOGY | {"hosts": TOPOLOGY["hosts"] | hosts}
+    topology["tiers"] = TOPOLOGY["tiers"] | {"db": ["db1", "db2"], "witness": ["witness1"]}
+
+    def seen(backend, **states):
+        return [
+            {"backend": backend, "name": name, "address": hosts[name]["address"], "state": state, "backup": False}
+            for name, state in states.items()
+        ]
+
+    for app in ("app1", "app2"):
+        sound[app]["servers"] = [
+            OWN, *seen("db_primary", db1="UP", db2="DOWN"), *seen("db_replica", db1="NOLB", db2="UP"),
+        ]  # fmt: skip
+    return topology, sound | asked
+
+
+def change(report, state, *, backend, address=""):
+    """Give servers of a host another state."""
+    report["servers"] = [
+        one | {"state": state} if one["backend"] == backend and address in one["address"] else one
+        for one in report["servers"]
+    ]
+
+
+def texts(report, state="degraded"):
+    return [one["text"] for one in report["problems"] if one["state"] == state]
 
 
 def test_a_sound_stack_is_ok_and_shows_the_way(sound):
@@ -71,9 +113,141 @@ def test_a_tier_less_is_broken_and_told_first(sound):
 
 
 def test_a_server_that_gets_no_requests_though_it_runs_is_degraded(sound):
-    sound["lb1"]["servers"] = servers("waf1") + servers("waf2", state="DOWN")
+    sound["lb1"]["servers"] = servers("shop", "waf1") + servers("shop", "waf2", state="DOWN")
     report = status.report(TOPOLOGY, sound, NOW)
-    assert report["problems"] == [{"state": "degraded", "text": "lb1 sends nothing to waf2, which it could"}]
+    assert report["problems"] == [{"state": "degraded", "text": "lb1 sends nothing to waf2: DOWN"}]
+
+
+def test_a_server_that_was_taken_out_is_degraded(sound):
+    change(sound["waf2"], "MAINT", backend="apps", address=TOPOLOGY["hosts"]["app1"]["address"])
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert report["problems"] == [{"state": "degraded", "text": "waf2 sends nothing to app1: MAINT"}]
+
+
+def test_the_load_balancer_with_all_wafs_down_is_broken(sound):
+    change(sound["lb1"], "DOWN", backend="shop")
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert texts(report, "broken") == ["waf: lb1 can send requests to none"]
+    assert "lb1 sends nothing to waf1: DOWN" in texts(report)
+
+
+def test_of_several_virtual_ips_each_must_lead_to_an_application(sound):
+    topology = TOPOLOGY | {"virtual_ips": [{"address": "10.0.0.100"}, {"address": "10.0.0.101"}]}
+    sound["lb2"]["addresses"] = ["10.0.0.101"]
+    assert status.report(topology, sound, NOW)["state"] == "ok"
+    change(sound["lb2"], "DOWN", backend="shop")
+    assert texts(status.report(topology, sound, NOW), "broken") == ["waf: lb2 can send requests to none"]
+
+
+def test_wafs_without_any_application_are_broken(sound):
+    for waf in ("waf1", "waf2"):
+        change(sound[waf], "DOWN", backend="apps")
+    assert texts(status.report(TOPOLOGY, sound, NOW), "broken") == ["app: waf1 and waf2 can send requests to none"]
+
+
+def test_the_application_behind_a_waf_that_is_down_does_not_count(sound):
+    change(sound["lb1"], "DOWN", backend="shop", address=TOPOLOGY["hosts"]["waf2"]["address"])
+    change(sound["waf1"], "DOWN", backend="apps")
+    assert texts(status.report(TOPOLOGY, sound, NOW), "broken") == ["app: waf1 can send requests to none"]
+
+
+def test_without_wafs_the_applications_are_what_the_load_balancer_must_reach(sound):
+    topology = TOPOLOGY | {"tiers": TOPOLOGY["tiers"] | {"waf": []}}
+    for lb in ("lb1", "lb2"):
+        sound[lb]["servers"] = servers("shop", "app1", "app2")
+    assert status.report(topology, sound, NOW)["problems"] == []
+    change(sound["lb1"], "DOWN", backend="shop")
+    assert texts(status.report(topology, sound, NOW), "broken") == ["app: lb1 can send requests to none"]
+
+
+def test_past_the_wafs_it_serves_and_that_is_a_problem(sound):
+    for lb in ("lb1", "lb2"):
+        sound[lb]["servers"] += servers("unfiltered", "app1", "app2")
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert report["problems"] == []
+    assert {"source": "lb1", "target": "app1", "up": True, "used": False} in report["path"]
+    sound |= {"waf1": {"unreachable": True}, "waf2": {"unreachable": True}}
+    for lb in ("lb1", "lb2"):
+        change(sound[lb], "DOWN", backend="shop")
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert report["state"] == "degraded"
+    assert "lb1 sends requests past the WAFs, of which none is up" in texts(report)
+    assert {"source": "lb1", "target": "app1", "up": True, "used": True} in report["path"]
+
+
+@pytest.mark.parametrize("silent", [("lb1", "lb2"), ("waf1", "waf2")])
+def test_haproxies_that_tell_nothing_are_broken(sound, silent):
+    for name in silent:
+        sound[name]["servers"] = []
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert report["state"] == "broken"
+    assert f"{silent[0]}: HAProxy does not tell of its servers" in texts(report)
+
+
+def test_one_haproxy_that_tells_nothing_is_degraded(sound):
+    sound["lb2"]["servers"] = []
+    problem = {"state": "degraded", "text": "lb2: HAProxy does not tell of its servers"}
+    assert status.report(TOPOLOGY, sound, NOW)["problems"] == [problem]
+
+
+def test_servers_of_another_zone_are_idle_while_the_own_zone_serves(sound):
+    sound["waf1"]["servers"] = servers("apps", "app1") + servers("apps", "app2", backup=True)
+    link = {"source": "waf1", "target": "app2", "up": True}
+    assert link | {"used": False} in status.report(TOPOLOGY, sound, NOW)["path"]
+    change(sound["waf1"], "DOWN", backend="apps", address=TOPOLOGY["hosts"]["app1"]["address"])
+    assert link | {"used": True} in status.report(TOPOLOGY, sound, NOW)["path"]
+
+
+def test_an_instance_that_does_not_answer_is_told(sound):
+    two = [OWN, OWN | {"name": "app1-8001", "state": "DOWN"}]
+    sound["app1"]["servers"] = sound["app2"]["servers"] = two
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert report["state"] == "degraded", "the other instances serve"
+    assert "app1: instance app1-8001 is DOWN" in texts(report)
+    sound["app1"]["servers"] = sound["app2"]["servers"] = two[1:]
+    assert texts(status.report(TOPOLOGY, sound, NOW), "broken") == ["app: no host is in order"]
+
+
+def test_what_is_down_because_a_database_has_the_other_role_is_no_problem(complete):
+    topology, reports = complete
+    report = status.report(topology, reports, NOW)
+    assert report["problems"] == []
+    assert {"source": "app1", "target": "db1", "up": True, "used": True} in report["path"]
+    assert {"source": "app1", "target": "db2", "up": False, "used": False} in report["path"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "state", "text"),
+    [("db_primary", "DOWN", "app1 sends no writes to db1: DOWN"), ("db_replica", "NOLB", "app1 sends no reads to db2: NOLB")],
+)  # fmt: skip
+def test_an_application_without_its_database_is_degraded(complete, backend, state, text):
+    topology, reports = complete
+    change(reports["app1"], state, backend=backend)
+    assert status.report(topology, reports, NOW)["problems"] == [{"state": "degraded", "text": text}]
+
+
+def test_databases_that_no_application_can_write_to_are_broken(complete):
+    topology, reports = complete
+    for app in ("app1", "app2"):
+        for backend in ("db_primary", "db_replica"):
+            change(reports[app], "DOWN", backend=backend)
+    report = status.report(topology, reports, NOW)
+    assert texts(report, "broken") == ["db: no application host can send writes to db1"]
+    assert "app2 sends no writes to db1: DOWN" in texts(report)
+
+
+def test_a_standby_that_is_in_trouble_itself_is_told_once(complete):
+    topology, reports = complete
+    reports["db2"] = {"unreachable": True}
+    change(reports["app1"], "DOWN", backend="db_replica")
+    assert texts(status.report(topology, reports, NOW)) == ["db2: unreachable"]
+
+
+def test_services_of_the_user_s_own_lead_to_no_application(sound):
+    for lb in ("lb1", "lb2"):
+        sound[lb]["servers"] += servers("admin", "app1")
+    change(sound["lb1"], "DOWN", backend="shop")
+    assert status.report(TOPOLOGY, sound, NOW)["state"] == "broken"
 
 
 def test_two_holders_are_degraded(sound):
