@@ -1,6 +1,7 @@
 """Breaks the running stack on purpose under load, heals it, and reports what shoppers would have noticed.
 
 stack.py      what the inventory says, how hosts are reached, and whether the stack is whole
+probe.py      what a host is asked for that, on the host
 breakage.py   puts faults in place that heal themselves when nobody does
 traffic.py    shoppers at a fixed pace, through the virtual IP
 verdict.py    judges what was seen, as pure functions

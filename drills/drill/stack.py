@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from consistency.cluster import Cluster, Writer
+from ansible_collections.nospof.stack.plugins.plugin_utils import status
+from consistency.cluster import STATE_FILE, Cluster, Writer
 from consistency.waiting import eventually
 
+PROBE = Path(__file__).with_name("probe.py")
+HAPROXY_SOCKET = "/run/haproxy/admin.sock"
+AT_ONCE = 3  # hosts that are asked; more would be felt by what is measured meanwhile
 UNITS = {
     "lb": ["haproxy.service", "keepalived.service"],
     "waf": ["haproxy.service", "nginx.service"],
@@ -123,29 +130,33 @@ class Stack:
         look = f"ip -o address show | grep -cF ' {wanted}/' || true"
         return [host for host in self.tier("lb") if self.cluster.run(host, look).strip() != "0"]
 
+    def look(self, host: str) -> dict[str, Any]:
+        """Return what a host says of itself, as the module stack_host_info would; only ``error`` where it can't."""
+        asked = {
+            "units": self.units(host), "name": self.facts["name"], "health": self.facts["health"],
+            "socket": HAPROXY_SOCKET, "state": STATE_FILE,
+        }  # fmt: skip
+        command = f"python3 -IS - {shlex.quote(json.dumps(asked))}"
+        try:
+            told: dict[str, Any] = json.loads(self.cluster.run(host, command, given=PROBE.read_text()))
+        except (RuntimeError, ValueError) as error:
+            return {"error": f"{host} can't be asked: {str(error).rpartition(': ')[2]}"}
+        return told
+
     def troubles(self) -> list[str]:
         """Return in words why the stack could not lose any one host now."""
-        found = []
-        for host in self.hosts:
-            try:
-                told = self.cluster.run(host, f"systemctl is-active {' '.join(self.units(host))} || true").split()
-            except RuntimeError as error:
-                found.append(str(error))
-                continue
-            states = zip(self.units(host), told, strict=False)
-            found += [f"{host}: {unit} is {state}" for unit, state in states if state != "active"]
-        if found:
-            return found
-        for one in self.facts["topology"]["virtual_ips"]:
-            holding = self.holders(one["address"])
-            if len(holding) != 1:
-                found.append(f"{one['address']} is held by {' and '.join(holding) or 'nobody'}")
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            reports = dict(zip(self.hosts, pool.map(self.look, self.hosts), strict=True))
+        if errors := [report["error"] for report in reports.values() if "error" in report]:
+            return errors
+        state = status.report(self.facts["topology"], reports, time.time())
+        if state["problems"]:
+            return [problem["text"] for problem in state["problems"]]
         try:
-            if not self.cluster.whole():
-                found.append("the databases are not whole: see playbooks/status.yml")
+            whole = self.cluster.whole()
         except (RuntimeError, KeyError, ValueError) as error:
-            found.append(f"the databases: {error}")
-        return found
+            return [f"the databases: {error}"]
+        return [] if whole else ["the databases are not whole: see playbooks/status.yml"]
 
     def whole(self) -> bool:
         """Tell that any one host could be lost.
