@@ -7,8 +7,14 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-TIERS = {"lb": "load balancers", "app": "pages", "orders": "orders", "db": "database writes"}
-SHORT = {"lb": "any answer", "app": "pages", "orders": "orders", "db": "writes"}
+TIERS = {
+    "lb": "load balancers",
+    "app": "pages",
+    "part of app": "some pages",
+    "orders": "orders",
+    "db": "database writes",
+}
+SHORT = {"lb": "any answer", "app": "pages", "part of app": "some pages", "orders": "orders", "db": "writes"}
 PHASES = {"broken": "broken", "serving": "serving", "healed": "healed", "restored": "whole"}
 WIDTH, ROW, LEFT, TOP = 720, 22, 110, 26
 
@@ -153,6 +159,10 @@ def article(drill: Mapping[str, Any]) -> str:
         f"{drill['max_vip_holders']} holder of the virtual IP at once. Whole again {seconds(drill['restored_s'])} after "
         "it was healed.</p>"
     )
+    if drill.get("wanted_s") is not None:
+        parts.append(
+            f'<p class="dim">Nobody was served for {seconds(drill["wanted_s"])} on purpose, as it must be.</p>'
+        )
     if drill["reasons"]:
         told = ", ".join(f"{escape(reason)} ({count})" for reason, count in drill["reasons"].items())
         parts.append(f'<p class="dim">What failed: {told}</p>')

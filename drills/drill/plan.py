@@ -23,7 +23,8 @@ class Drill:
     breaks: str  # what, and by which means
     heals: str
     play: Callable[[Stage], None]
-    promise: Mapping[str, str] = field(default_factory=dict)  # tier: the budget's name of its longest outage
+    # For a tier the budget's name of its longest outage, or several names with " + " between.
+    promise: Mapping[str, str] = field(default_factory=dict)
     needs: Literal["", "power", "controller"] = ""
     tiers: tuple[str, ...] = ()  # groups that the inventory must have
     flawless: bool = False  # no request at all may fail

@@ -39,6 +39,7 @@ ANSWER = {"lb": 0.2, "app": 1.0, "orders": 1.0, "db": 1.0}
 RESOLUTION = {
     tier: 1 / pace + ANSWER[tier] for tier, pace in {"lb": READS, "app": READS, "orders": ORDERS, "db": WRITES}.items()
 }
+RESOLUTION[verdict.PART] = RESOLUTION["app"]
 HOLDER_ERROR = 0.5  # seconds by which what load balancers say may come late
 
 Row = dict[str, Any]
@@ -64,7 +65,7 @@ def chosen(words: str, drills: Sequence[Drill] = DRILLS) -> list[Drill]:
 
 def promised(drill: Drill, limits: Mapping[str, float]) -> dict[str, float]:
     """Return how long each tier may be away in a drill, in seconds."""
-    return {tier: limits[key] for tier, key in drill.promise.items()}
+    return {tier: round(sum(limits[name] for name in names.split(" + ")), 3) for tier, names in drill.promise.items()}
 
 
 def skipped(drill: Drill, facts: Mapping[str, Any]) -> str:
@@ -124,8 +125,12 @@ def judged(drill: Drill, stage: Stage, since: float) -> Row:
     confirmed = list(dict.fromkeys(one.order for one in requests if one.kind == "order" and one.good and one.order))
     missing = stage.traffic.missing(confirmed)
     holders = verdict.holders(stage.watch.samples, HOLDER_ERROR)
-    outage = verdict.outages(requests, clients, since, until, stage.gone)
+    outage = verdict.outages(requests, clients, since, stage.wanted or until, stage.gone)
     promise = promised(drill, stage.budget)
+    if verdict.PART in promise:
+        outage[verdict.PART] = verdict.partly(
+            requests, stage.phases.get("broken", since), stage.phases.get("healed", until)
+        )
     failing = [one for one in requests if not one.good and one.begin >= since]
     unfiltered = verdict.passed_unfiltered(requests)
     stage.problems += verdict.broken_promises(outage, promise, RESOLUTION)
@@ -148,6 +153,7 @@ def judged(drill: Drill, stage: Stage, since: float) -> Row:
         "problems": stage.problems,
         "outage_s": outage,
         "promise_s": promise,
+        "wanted_s": verdict.outages(requests, clients, stage.wanted, until)["app"] if stage.wanted else None,
         "requests": len(requests) + account["requests"],
         "failed": sum(not one.good for one in requests) + account["failed"],
         "reasons": reasons(failing),

@@ -87,6 +87,7 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)  # hosts that were broken themselves
     fenced: tuple[str, float] | None = None  # a database that may acknowledge nothing that is sent after that time
+    wanted: float | None = None  # since when an outage is wanted
     never_writable: list[tuple[str, float]] = field(default_factory=list)  # databases since when they must not claim it
 
     def mark(self, phase: str) -> float:
@@ -154,6 +155,10 @@ class Stage:
             for host in hosts:
                 self.stack.cluster.lost(host)
             yield self.mark("broken")
+
+    def want_outage(self) -> None:
+        """Have the outage from now on told apart: it is wanted, and what is promised holds until here."""
+        self.wanted = time.time()
 
     def run(self, host: str, command: str) -> str:
         """Break something that nobody has to heal."""

@@ -9,6 +9,9 @@ from typing import Any, Literal, NamedTuple
 from consistency import history
 from consistency.history import Sample, Write
 
+PART = "part of app"  # a tier's name: reads to one of its servers
+LATE = 4.0  # seconds after which a read was as good as not answered, on a busy machine too
+
 Kind = Literal["read", "order", "attack"]
 
 
@@ -63,6 +66,16 @@ def outages(
     )
     found["db"] = max(by_writer, default=0.0)
     return {tier: round(seconds, 3) for tier, seconds in found.items()}
+
+
+def partly(requests: Iterable[Request], since: float, until: float) -> float:
+    """Return for how long, from a moment on, reads were sent that failed or came late, although others succeeded meanwhile."""
+    lost = [
+        one.begin - since
+        for one in requests
+        if one.kind == "read" and since <= one.begin < until and not (one.good and one.end - one.begin < LATE)
+    ]
+    return round(max(lost, default=0.0), 3)
 
 
 def passed_unfiltered(requests: Iterable[Request]) -> int:

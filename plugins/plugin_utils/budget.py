@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from ansible_collections.nospof.stack.plugins.plugin_utils import failover, vrrp
+from ansible_collections.nospof.stack.plugins.plugin_utils import failover, haproxy, vrrp
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError
 
 # What the role's check of HAProxy does: keepalived starts it every two seconds, it looks every 0.2 s for 1.5 s at least.
@@ -82,6 +82,7 @@ EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
     "haproxy_hangs": ("lb", "HAProxy hangs", 2, ("advert_interval", "haproxy_hung_after")),
     "lb_clean_stop": ("lb", "keepalived stops", 1, ("advert_interval",)),
     "server_lost": ("waf app", "host dies: one waits", 1, ("connect", "tcp_user")),
+    "server_hangs": ("app", "hangs: some wait", 6, ("inter", "check")),
     "postmaster_killed": ("db", "primary's server dies", 5, ("monitor_interval", "reconnect_attempts")),
     "host_lost": ("db", "primary's host dies", 8, ("connect_timeout", "lease")),
     "isolated": ("db", "primary is cut off", 8, ("connect_timeout", "lease")),
@@ -109,6 +110,7 @@ def longest(given: Mapping[str, Any]) -> dict[str, float]:
     lb = lb_budget(given, vrrp.priorities(lbs).values())
     found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
     found["server_lost"] = max(_waits(given).values())
+    found["server_hangs"] = _hang(_checks())
     db = failover.budget(failover.timers(given["rto"]))
     return {name: round(seconds, 3) for name, seconds in (found | db).items()}
 
@@ -136,18 +138,32 @@ def rows(given: Mapping[str, Any]) -> list[Row]:
 
 def _timers(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return every timer that a row can name, in seconds."""
-    return {**given, **_waits(given), **failover.timers(given["rto"])}
+    return {**given, **_waits(given), **_checks(), **failover.timers(given["rto"])}
 
 
 def _waits(given: Mapping[str, Any]) -> dict[str, float]:
     """Return how long HAProxy waits for a server, in seconds; its times are in milliseconds when they have no unit."""
-    seconds = {}
-    for name in ("connect", "tcp_user"):
-        found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d|)", str(given[name]))
-        if not found:
-            raise StackError(f"haproxy_timeouts.{name}: {given[name]!r} is no time; set it to 800ms, for example")
-        seconds[name] = int(found[1]) * UNITS[found[2] or "ms"]
-    return seconds
+    return {name: _time(name, given[name]) for name in ("connect", "tcp_user")}
+
+
+def _checks() -> dict[str, float]:
+    """Return the timers by which the applications are checked, in seconds."""
+    checks = {**haproxy.HTTP_CHECK, **haproxy.APP_TIMEOUTS}
+    return {name: _time(name, checks[name]) for name in ("inter", "fastinter", "check")}
+
+
+def _hang(checks: Mapping[str, float]) -> float:
+    """Return after how long an application that accepts and never answers gets no more requests, in seconds."""
+    looks = int(str(haproxy.HTTP_CHECK["fall"]))
+    # The first check may just have succeeded; then each that fails takes as long as it may.
+    return checks["inter"] + (looks - 1) * checks["fastinter"] + looks * checks["check"]
+
+
+def _time(name: str, given: object) -> float:
+    found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d|)", str(given))
+    if not found:
+        raise StackError(f"haproxy_timeouts.{name}: {given!r} is no time; set it to 800ms, for example")
+    return int(found[1]) * UNITS[found[2] or "ms"]
 
 
 def _short(timer: str) -> str:

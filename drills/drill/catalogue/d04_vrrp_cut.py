@@ -23,7 +23,8 @@ DRILL = Drill(
     title="The load balancers do not hear each other",
     breaks="drops VRRP both ways between the load balancers, so that several hold the virtual IP",
     heals="VRRP passes again",
-    promise={},
+    # Who takes over does so as if the other had died; at the end one of them only gives up.
+    promise={"lb": "lb_host_dies", "app": "lb_host_dies"},
     play=play,
     tiers=("lb",),
     dual_holder=True,

@@ -20,6 +20,6 @@ DRILL = Drill(
     title="The primary can't write to its disk",
     breaks="lets every write of the primary's processes to a file fail, as a full disk does; the disk itself is not touched",
     heals="the limit is lifted",
-    promise={},
+    promise={"db": "host_lost"},
     play=play,
 )

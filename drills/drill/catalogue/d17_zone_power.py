@@ -19,7 +19,13 @@ DRILL = Drill(
     title="A whole zone loses its power",
     breaks="cuts the power of every host in the zone of the primary",
     heals="the hosts are started",
-    promise={"db": "host_lost"},
+    # Once the virtual IP has moved, a request may still wait for a WAF or an application that died with the load balancer.
+    promise={
+        "lb": "lb_host_dies + server_lost",
+        "app": "lb_host_dies + server_lost",
+        "orders": "host_lost",
+        "db": "host_lost",
+    },
     play=play,
     needs="power",
 )

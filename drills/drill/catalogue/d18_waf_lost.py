@@ -15,6 +15,7 @@ def play(stage: Stage) -> None:
         if not stage.stack.facts["waf_closed"]:
             return
         # Nobody is served without a filter, not even shoppers.
+        stage.want_outage()
         with stage.broken(*(breakage.without_rules(waf) for waf in others)) as alone:
             stage.until(lambda: stage.refused(alone), "the shop refuses everybody")
             stage.hold(5)
@@ -27,6 +28,7 @@ DRILL = Drill(
     title="A WAF is lost, and the others lose their rules",
     breaks="drops one WAF off the network, and later, where waf_failure_policy is closed, empties the rule sets of the others",
     heals="the rules are put back and the packets pass again; no attack may have passed",
+    promise={"app": "server_lost"},
     play=play,
     tiers=("waf",),
 )

@@ -12,6 +12,8 @@ from drill.breakage import Fault
 from drill.catalogue import DRILLS
 from drill.runner import Refused, chosen, promised, skipped
 from drill.stack import options, ssh_config
+from drill.stage import Stage
+from drill.verdict import Request
 
 TIMERS = {
     "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
@@ -103,6 +105,41 @@ def test_there_are_twenty_drills_and_each_tells_all():
     for drill in DRILLS:
         assert all((drill.title, drill.breaks, drill.heals))
         assert promised(drill, budget.longest(TIMERS)).keys() == drill.promise.keys()
+
+
+def test_only_where_nobody_may_be_served_an_outage_has_no_limit():
+    limitless = {drill.name for drill in DRILLS if not drill.promise and not drill.flawless}
+    assert limitless == {"witness-then-primary", "split-heals"}, "without a majority of voters"
+
+
+def test_a_promise_may_be_the_sum_of_several():
+    limits = budget.longest(TIMERS)
+    zone = next(drill for drill in DRILLS if drill.name == "zone-power")
+    assert promised(zone, limits)["lb"] == pytest.approx(limits["lb_host_dies"] + limits["server_lost"])
+
+
+class Seen:
+    """What a drill's load and watch have seen: reads succeed until 10 and from 20 on."""
+
+    def __init__(self):
+        moments = [at / 10 for at in range(300)]
+        self.requests = [Request("read", at, at, 200 if not 10 <= at < 20 else 503) for at in moments]
+        self.samples, self.writers, self.given_up = [], {}, 0
+
+    def missing(self, _):
+        return []
+
+
+@pytest.mark.parametrize(("wanted", "passed"), [(None, False), (10.0, True), (12.0, False)])
+def test_an_outage_that_is_wanted_breaks_no_promise_and_is_told_apart(monkeypatch, wanted, passed):
+    figures = dict.fromkeys(("requests", "failed", "acknowledged", "lost", "max_writable"), 0)
+    monkeypatch.setattr(runner, "databases", lambda *_: ([], figures))
+    seen = Seen()
+    stage = Stage(None, seen, seen, seen, budget.longest(TIMERS), print, {"broken": 5.0, "ended": 30.0}, wanted=wanted)
+    drill = next(drill for drill in DRILLS if drill.name == "waf-lost")
+    row = runner.judged(drill, stage, 0.0)
+    assert row["passed"] == passed, row["problems"]
+    assert row["wanted_s"] == (None if wanted is None else pytest.approx(20 - wanted))
 
 
 def test_drills_are_chosen_by_name_and_number():

@@ -33,6 +33,11 @@ def test_the_timeline_shows_its_phases(drill):
     assert page.timeline({**drill, "timeline": {}}) == ""
 
 
+def test_an_outage_that_is_wanted_is_told_apart(drill):
+    assert "on purpose" not in page.article(drill)
+    assert "Nobody was served for 8.2 s on purpose" in page.article({**drill, "wanted_s": 8.2})
+
+
 def test_a_drill_without_load_still_has_its_page(drill):
     drill = {**drill, "phases": {"began": 1.0}, "outage_s": {}, "promise_s": {}}
     assert drill["title"].replace("'", "&#x27;") in page.page(report(drill))

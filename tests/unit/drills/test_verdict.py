@@ -36,6 +36,24 @@ def test_without_orders_they_have_no_outage():
     assert "orders" not in verdict.outages([Request("read", 1, 1, 200)], [], 0, 10)
 
 
+def read(begin, took=0.1, status=200, kind="read"):
+    return Request(kind, begin, begin + took, status)
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds"),
+    [
+        ([read(11), read(13)], 0),
+        ([read(11), read(12, status=503), read(13)], 2),
+        ([read(11), read(13, took=10, status=0), read(12, took=10, status=0)], 3),
+        ([read(12, took=5), read(14, took=3)], 2),  # answered once it was thawed
+        ([read(9, status=503), read(20, status=503), read(12, status=503, kind="order")], 0),
+    ],
+)
+def test_reads_that_fail_beside_others_count_until_the_last_of_them_was_sent(requests, seconds):
+    assert verdict.partly(requests, 10, 20) == seconds
+
+
 @pytest.mark.parametrize(("status", "count"), [(200, 1), (403, 0), (503, 0), (0, 0)])
 def test_only_an_answered_attack_has_passed(status, count):
     assert verdict.passed_unfiltered([Request("attack", 1, 1, status), Request("read", 1, 1, 200)]) == count

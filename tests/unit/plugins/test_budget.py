@@ -36,6 +36,14 @@ def test_the_constants_are_the_role_s():
     assert run < budget.CHECK_INTERVAL
 
 
+def test_a_server_that_hangs_is_given_up_by_the_checks_of_the_applications():
+    timers = TIMERS | {"rto": "fast", "connect": "800ms", "tcp_user": "800ms", "lbs": 2}
+    # A check has just succeeded: 1 s, then one that waits for 2 s, 0.25 s, and another one.
+    assert budget.longest(timers)["server_hangs"] == 5.25
+    (row,) = [row for row in budget.rows(timers) if row["tier"] == "app"]
+    assert row == {"tier": "app", "event": "hangs: some wait", "timers": "inter 1, check 2", "worst": 5.25, "target": 6}
+
+
 @given(
     st.floats(0.05, 40.95),
     st.floats(0.5, 60),
