@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +26,8 @@ if __name__ == "__main__":
             """Say what is going on."""
             line = f"{time.strftime('%H:%M:%S')} {text}\n"
             log.write(line)
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            with suppress(OSError):  # whoever listened may be gone, and what is broken must still be healed
+                sys.stdout.write(line)
+                sys.stdout.flush()
 
         sys.exit(runner.main(json.load(sys.stdin), " ".join(sys.argv[2:]), reports, tell))

@@ -164,7 +164,10 @@ def _writable(states: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _run(command: Sequence[str], what: str, given: str = "") -> str:
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            start_new_session=True,  # Ctrl-C is for us, who may be healing a host
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"{what}: no answer within {PATIENCE:g} s") from error
     if done.returncode:

@@ -12,6 +12,8 @@ from consistency.cluster import Cluster
 from consistency.faults import PID_FILE, RULES, TABLE, UNIT
 from consistency.waiting import eventually
 
+from drill.ending import healing
+
 HOLD = 240  # seconds until a host undoes a fault by itself
 HEAL = 60.0  # seconds in which a host must take the order to undo it
 OPEN = f"! nft list table {TABLE} >/dev/null 2>&1 || nft delete table {TABLE}"
@@ -49,17 +51,15 @@ class Fault:
 def broken(cluster: Cluster, faults: Iterable[Fault], seconds: int = HOLD) -> Iterator[None]:
     """Put faults in place for as long as the context lasts.
 
-    All timers run before anything is broken. Whatever ends the context, every host is healed, or named.
+    All timers run before anything is broken. Whatever ends the context, every host is healed, or named; no signal ends that.
     """
     chosen = list(faults)
-    try:
+    with healing(partial(heal, cluster, chosen)):
         for fault in chosen:
             cluster.run(fault.host, fault.arm(seconds))
         for fault in chosen:
             cluster.run(fault.host, fault.do, given=fault.given)
         yield
-    finally:
-        heal(cluster, chosen)
 
 
 def _healed(cluster: Cluster, fault: Fault) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +21,7 @@ from consistency.waiting import eventually
 
 from drill import page, verdict
 from drill.catalogue import DRILLS
+from drill.ending import watched
 from drill.plan import Drill
 from drill.stack import Stack
 from drill.stage import HolderWatch, Stage
@@ -76,8 +74,8 @@ def skipped(drill: Drill, facts: Mapping[str, Any]) -> str:
     missing = [tier for tier in drill.tiers if not tiers.get(tier)]
     if missing:
         return f"the inventory has no {' and no '.join(missing)} group"
-    if drill.needs == "controller" and not facts.get("controller"):
-        return "needs the checkout that site.yml is run from"
+    if drill.needs == "controller":
+        return str(facts.get("controller", {"problem": "nobody told how Ansible is started"})["problem"])
     return ""
 
 
@@ -210,26 +208,6 @@ def traffic_of(stack: Stack) -> Traffic:
 # The run ---------------------------------------------------------------------------------------------------------
 
 
-def watched() -> None:
-    """End in order on Ctrl-C, on SIGTERM, and when whoever started us is gone; healing is never interrupted."""
-
-    def end(*_: object) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, end)
-    parent = os.getppid()
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)  # there is nothing to wait for but the change itself
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=look, daemon=True).start()
-
-
 def write(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any], began: float) -> Row:
     """Write both reports and return what stands in them."""
     report: Row = {
@@ -254,9 +232,9 @@ def main(facts: Mapping[str, Any], words: str, folder: Path, tell: Callable[[str
     facts = {**facts, "budget": budget.longest(facts["timers"])}
     rows: list[Row] = []
     began = time.time()
-    watched()
     with tempfile.TemporaryDirectory(prefix="nospof-drill-") as temporary:
         try:
+            watched(facts.get("controller", {}).get("pid", 0))
             drills = chosen(words)
             if facts.get("allowed") is not True:
                 raise Refused("set ha_drills_allowed: true in the inventory of a stack that may be broken on purpose")
@@ -279,8 +257,8 @@ def main(facts: Mapping[str, Any], words: str, folder: Path, tell: Callable[[str
                 return 2
             write(folder, rows, facts, began)
             return 1
-        except KeyboardInterrupt:
-            tell("interrupted; everything that was broken is healed")
+        except KeyboardInterrupt as end:
+            tell(f"interrupted; {str(end) or 'everything that was broken is healed'}")
             if rows:
                 write(folder, rows, facts, began)
             return 130

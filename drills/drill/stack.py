@@ -170,7 +170,9 @@ class Stack:
     def power(self, verb: str, host: str) -> None:
         """Kill or start a node of the lab, as its power supply would."""
         told = self.facts["power"]
-        subprocess.run([told["engine"], verb, f"{told['prefix']}-{host}"], check=True, capture_output=True)
+        subprocess.run(
+            [told["engine"], verb, f"{told['prefix']}-{host}"], check=True, capture_output=True, start_new_session=True
+        )
 
     def power_on(self, host: str) -> None:
         """Start a node and wait until it is reached."""

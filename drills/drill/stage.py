@@ -6,9 +6,10 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from consistency import history
 from consistency.cluster import STATE_FILE
@@ -18,6 +19,7 @@ from consistency.waiting import eventually
 
 from drill import breakage
 from drill.breakage import Fault
+from drill.ending import healing
 from drill.stack import Stack
 from drill.traffic import Traffic
 
@@ -146,15 +148,19 @@ class Stage:
     def powered_off(self, *hosts: str) -> Iterator[float]:
         """Cut the power of hosts of the lab while the block runs."""
         self.gone |= set(hosts)
-        with ExitStack() as healing:
-            healing.callback(self.mark, "healed")
-            for host in hosts:
-                healing.callback(self.stack.power_on, host)
+        with healing(partial(self._power_on, hosts)):
             for host in hosts:
                 self.stack.power("kill", host)
             for host in hosts:
                 self.stack.cluster.lost(host)
             yield self.mark("broken")
+
+    def _power_on(self, hosts: Iterable[str]) -> None:
+        """Start hosts; one that does not come back keeps no other from it."""
+        with ExitStack() as each:
+            each.callback(self.mark, "healed")
+            for host in hosts:
+                each.callback(self.stack.power_on, host)
 
     def want_outage(self) -> None:
         """Have the outage from now on told apart: it is wanted, and what is promised holds until here."""

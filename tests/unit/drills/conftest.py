@@ -1,4 +1,5 @@
 import pytest
+from consistency.cluster import Cluster
 from drill.verdict import timeline
 
 
@@ -39,3 +40,23 @@ def left_out():
         "name": "zone-power", "number": 17, "title": "A zone dies", "breaks": "b", "heals": "h", "passed": False,
         "skipped": "cuts the power",
     }  # fmt: skip
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Return hosts on which nothing is run, but written down; a command that holds a word in the file fails there, or is slow."""
+    said = tmp_path / "said"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/bin/sh\nfor word; do last=$word; done\n"
+        f'case $last in *SSH_CONNECTION*) echo "192.0.2.9 5 192.0.2.1 22";; *) echo "$last" >>{said};; esac\n'
+        f'if [ -e {tmp_path}/slow ] && echo "$last" | grep -q "$(cat {tmp_path}/slow)"; then sleep 0.5; fi\n'
+        f'if [ -e {tmp_path}/fail ] && echo "$last" | grep -q "$(cat {tmp_path}/fail)"; then exit 1; fi\n'
+    )
+    ssh.chmod(0o755)
+    found = Cluster([str(ssh)], ["db1", "db2"], ["w1"], {}, "shop", "shop")
+    object.__setattr__(found, "said", lambda: said.read_text() if said.exists() else "")
+    object.__setattr__(found, "forget_said", lambda: said.write_text(""))
+    object.__setattr__(found, "slow", (tmp_path / "slow").write_text)
+    object.__setattr__(found, "fail", (tmp_path / "fail").write_text)
+    return found
