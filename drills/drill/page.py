@@ -174,14 +174,18 @@ def page(report: Mapping[str, Any]) -> str:
     drills: Sequence[Mapping[str, Any]] = report["results"]
     failed = len(report["failed"])
     passed = report["played"] - failed
-    kind, headline = (
-        ("good", "All drills passed") if report["passed"] else ("bad", f"{failed} of {report['played']} drills failed")
-    )
+    left_out = len(report["skipped"])
+    if not report["passed"]:
+        kind, headline = "bad", f"{failed} of {report['played']} drills failed" if failed else "No drill was played"
+    elif left_out:
+        kind, headline = "good", f"All {passed} drills that were played passed, {left_out} skipped"
+    else:
+        kind, headline = "good", "All drills passed"
     figures = [
         (f"{passed} / {report['played']}", "drills passed"),
         (str(report["lost"]), f"of {report['acknowledged']} acknowledged writes lost"),
         (str(report["max_writable"]), "databases writable at once, at most"),
-        (str(len(report["skipped"])), "skipped"),
+        (str(left_out), "skipped"),
     ]
     head = "".join(
         f'<th{" class=n" if numeric else ""}>{text}</th>'

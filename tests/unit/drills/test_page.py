@@ -21,6 +21,12 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(drill, failed, le
     assert "cuts the power" in html
 
 
+def test_skipped_drills_stand_in_the_headline(drill, left_out):
+    assert '<h1 class="good">All drills passed</h1>' in page.page(report(drill))
+    assert "All 1 drills that were played passed, 1 skipped</h1>" in page.page(report(drill, left_out))
+    assert '<h1 class="bad">No drill was played</h1>' in page.page(report(left_out))
+
+
 def test_failures_colour_their_columns_and_short_pauses_do_not():
     cells = [(1, 0), (0, 0), (1, 0), (1, 1), (0, 0), (0, 0), (0, 0), (0, 0)]
     assert page.runs(cells) == [(0, 3, "s"), (3, 6, "f"), (6, 8, "i")]
