@@ -15,7 +15,7 @@ version_added: 0.1.0
 description:
   - Fails with everything that is wrong at once, such as a name used twice, binds that clash, an unknown algorithm, a
     server without an IP address, or a setting that needs another mode.
-positional: _input, maps, reserved
+positional: _input, maps, reserved, maxconn
 options:
   _input:
     description: Services as the role P(nospof.stack.haproxy#role) takes them.
@@ -31,6 +31,10 @@ options:
     type: list
     elements: dict
     default: []
+  maxconn:
+    description: Connections that HAProxy accepts at once. Services with binds and no C(maxconn) of their own share what is left.
+    type: int
+    default: 8000
 """
 
 EXAMPLES = """

@@ -186,24 +186,27 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
     known = _timers(given)
     worst: dict[str, Row] = {}  # what to change helps with all that it is to blame for: the worst of that is told
     for row, (tier, *_, timers) in zip(found, EVENTS.values(), strict=True):
-        mend = "set repmgr_rto to a faster preset" if tier == "db" else f"lower {_to_blame(timers, known)}"
+        blame = _to_blame(timers, known)
+        if tier != "db" and not blame:
+            continue  # the checks' own times can't be set, and a server that hangs makes only some wait
+        mend = f"raise the target, or {'set repmgr_rto to a faster preset' if tier == 'db' else f'lower {blame}'}"
         if row["worst"] > max(target, worst[mend]["worst"] if mend in worst else 0):
             worst[mend] = row
     return [
         Finding(
             "ha_rto_target",
             f"{row['event']} ({row['tier']}): away for up to {row['worst']:g} s, more than {target:g} s",
-            f"raise the target, or {mend}",
+            mend,
         )
         for mend, row in worst.items()
     ]
 
 
 def _to_blame(timers: Iterable[str], known: Mapping[str, Any]) -> str:
-    """Return the variable of the timer that an outage mostly consists of."""
+    """Return the variable of the timer that an outage mostly consists of; "" where none sets it."""
     # Beside another timer, only a fraction of the adverts' interval counts.
     longest_first = sorted(timers, key=lambda timer: (timer != "advert_interval", float(known[timer])), reverse=True)
-    return VARIABLES.get(longest_first[0], longest_first[0])
+    return VARIABLES.get(longest_first[0], "")
 
 
 class LbTimers(TypedDict):

@@ -103,12 +103,22 @@ def complete(
     given: Sequence[Mapping[str, Any]],
     maps: Mapping[str, Mapping[str, str]] | None = None,
     reserved: Sequence[Mapping[str, Any]] = (),
+    maxconn: int = 8000,
 ) -> list[Service]:
     """Return the services as the role's template takes them: filled in, and with what is computed from their keys.
 
-    The parameters are those of `fill`.
+    :param maxconn: connections that HAProxy accepts at once; those with binds and no maxconn of their own share what is left.
+    The others are those of `fill`.
     """
-    return [_resolved(service) for service in fill(given, maps, reserved)]
+    services = fill(given, maps, reserved)
+    listening = [service for service in services if service["binds"]]
+    fixed = [service["maxconn"] for service in listening if service["maxconn"]]
+    share = (maxconn - sum(fixed)) // max(len(listening) - len(fixed), 1)
+    if share < 1 and len(fixed) < len(listening):
+        raise StackError(
+            f"haproxy_maxconn: {maxconn} leaves no connection to services without a maxconn of their own; raise it above {sum(fixed)}"
+        )
+    return [_resolved(service) | {"maxconn": service["maxconn"] or share} for service in services]
 
 
 def fill(

@@ -573,6 +573,13 @@ def test_nothing_takes_the_port_of_the_statistics_or_of_the_peers():
     haproxy_checked([bound("shop", "10.0.0.12", 8405)], {}, reserved)
 
 
+def test_services_share_the_connections_that_are_left():
+    services = [bound("own", "*", 80) | {"maxconn": 1000}, bound("a", "*", 81), bound("b", "*", 82)]
+    assert [service["maxconn"] for service in haproxy_checked(services, {}, [], 5000)] == [1000, 2000, 2000]
+    with pytest.raises(AnsibleFilterError, match="haproxy_maxconn: 1001 leaves no connection"):
+        haproxy_checked(services, {}, [], 1001)
+
+
 def test_a_page_is_for_an_answer_that_haproxy_gives():
     (service,) = haproxy_checked([ONE_SERVICE | {"error_pages": {503: "files/sorry.html"}}])
     assert service["pages"] == [{"status": 503, "file": "files/sorry.html", "name": "nospof-shop-503"}]
