@@ -5,13 +5,14 @@ Run it in the checkout as .venv/bin/python bench/load_balancer.py COMMAND [NUMBE
 reloads [TIMES]         reload the active LB (100 times) under every kind of load             about 3 minutes
 certificates [TIMES]    renew the public certificate (5 times) under every kind of load       under a minute
 slow [SECONDS]          1,000 slow connections of three kinds, with and without the limits    about 5 minutes
+tls                     have testssl.sh look for weaknesses                                   about 3 minutes
 throughput [RUNS]       the role's configuration beside hand-tuned ones (5 times)             about 4 minutes
 outages [RUNS [FIRST]]  break the active LB in each way (5 times), from the first on          about 10 minutes
 rendering               compute and render 2,000 servers, which needs no lab                  seconds
 
 Each prints a Markdown table and writes reports/bench-COMMAND.json, which also says why requests failed. `failed` counts
 what a browser would have shown as failed, `repeated` what it sends once more unseen: see bench/clients.py. `throughput`
-needs wrk, and installs it where it may; `slow` installs slowhttptest on a node.
+needs wrk and `tls` testssl.sh, and both are installed where that may be; `slow` installs slowhttptest on a node.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -56,6 +58,8 @@ LBS = ("lb1", "lb2")
 BENCHED = ("redirect", "shop")
 ATTACKER = "witness1"  # has an address of its own, and nothing to do with the shop
 TLS = "/etc/nospof/tls"
+# What testssl.sh says of every certificate that no public CA has issued.
+PRIVATE_CA = {"cert_revocation", "cert_crlDistributionPoints", "cert_ocspURL", "cert_chain_of_trust", "DNS_CAArecord"}
 SETTINGS = {
     "public_names": "ha_public_names",
     "app_health_path": "app_health_path",
@@ -300,12 +304,12 @@ def limits_for_others(active: str, address: str) -> Iterator[None]:
     """Let the limits apply to the lab's nodes too, and not to this machine. No file is touched: a reload ends it."""
     with socket.create_connection((address, 443)) as link:
         own = link.getsockname()[0]
-    # The lab exempts its whole subnet.
-    (number,) = re.findall(r"^(\d+) \(.*\) acl 'src' ", admin(active, "show acl"), re.MULTILINE)
-    networks = [line.split()[1] for line in admin(active, f"show acl #{number}").splitlines() if line.startswith("0x")]
-    for network in networks:
-        admin(active, f"del acl #{number} {network}")
-    admin(active, f"add acl #{number} {own}")
+    # The lab exempts its whole subnet, in each frontend.
+    for number in re.findall(r"^(\d+) \(.*\) acl 'src' ", admin(active, "show acl"), re.MULTILINE):
+        lines = admin(active, f"show acl #{number}").splitlines()
+        for network in [line.split()[1] for line in lines if line.startswith("0x")]:
+            admin(active, f"del acl #{number} {network}")
+        admin(active, f"add acl #{number} {own}")
     try:
         yield
     finally:
@@ -531,10 +535,39 @@ def rendering() -> list[dict[str, Any]]:
     return [{"servers": 2000, "services": 50, "median_s": statistics.median(seconds), "worst_s": max(seconds)}]
 
 
+def tls() -> list[dict[str, Any]]:
+    """Have testssl.sh look at the virtual IP; return what it finds, its verdicts and whatever is more than a remark."""
+    need("testssl", "testssl.sh")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "testssl.json"
+        ca = ROOT / ".lab/nospof/ca/ca.crt"
+        command = [
+            "testssl",
+            "--quiet",
+            "--warnings=batch",
+            f"--add-ca={ca}",
+            f"--jsonfile={report}",
+            f"--ip={virtual_ip()}",
+            SHOP,
+        ]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        found = json.loads(report.read_text())
+    told = [item for item in found if item["severity"] not in {"OK", "INFO"} or item["id"] == "overall_grade"]
+    return [
+        {
+            "id": item["id"],
+            "severity": item["severity"],
+            "finding": item["finding"],
+            "failed": int(item["severity"] in {"MEDIUM", "HIGH", "CRITICAL", "FATAL"} and item["id"] not in PRIVATE_CA),
+        }
+        for item in told
+    ]
+
+
 def main() -> None:
-    """Measure what the first argument names."""
+    """Measure what the first argument names; end with 1 when a request failed where none may."""
     jobs: dict[str, Callable[..., list[dict[str, Any]]]] = {
-        job.__name__: job for job in (reloads, certificates, slow, throughput, outages, rendering)
+        job.__name__: job for job in (reloads, certificates, slow, tls, throughput, outages, rendering)
     }
     name, *numbers = sys.argv[1:] or [""]
     if name not in jobs:
@@ -544,6 +577,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"bench-{name}.json").write_text(json.dumps(found, indent=2) + "\n")
     sys.stdout.write(table(found, 2) + "\n")
+    sys.exit(any(row.get("failed") for row in found))
 
 
 if __name__ == "__main__":
