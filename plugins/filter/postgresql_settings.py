@@ -16,7 +16,7 @@ description:
   - Computes settings that suit a dedicated database host, and lets the given ones win.
   - Fails for settings that the roles write themselves, and for those that would cost data.
 
-positional: _input, cores, overrides, disk_mb, profile
+positional: _input, cores, overrides, disk_mb, profile, durability
 options:
   _input:
     description: Memory in MiB.
@@ -39,6 +39,11 @@ options:
     type: str
     choices: [database, witness]
     default: database
+  durability:
+    description: What a loss may cost; with V(zero_loss), settings by which commits wait for no standby are refused.
+    type: str
+    choices: [zero_loss, available]
+    default: available
 """
 
 EXAMPLES = """

@@ -240,12 +240,13 @@ def setting_value(value: Any) -> str:
     return WORDS[value] if isinstance(value, bool) else str(value)
 
 
-def settings(
+def settings(  # noqa: PLR0913, PLR0917 (all that a filter may be given)
     memory_mb: int,
     cores: int,
     overrides: Mapping[str, Any] | None = None,
     disk_mb: int = 0,
     profile: Profile = "database",
+    durability: str = "available",
 ) -> dict[str, str]:
     """Return PostgreSQL's settings for a host of this size.
 
@@ -254,12 +255,13 @@ def settings(
     :param overrides: settings that win over the computed ones.
     :param disk_mb: size in MiB of the file system that holds the data; 0 where it isn't known.
     :param profile: ``witness`` for an instance that holds next to nothing.
+    :param durability: ``zero_loss`` where commits must wait for a standby.
     :returns: name to value; sizes carry PostgreSQL's own units.
     :raises StackError: memory or cores below 1, or settings that the stack can't live with.
     """
     if memory_mb < 1 or cores < 1:
         raise StackError(f"memory ({memory_mb} MiB) and cores ({cores}) must be positive")
-    problems = setting_problems(overrides or {})
+    problems = setting_problems(overrides or {}, durability)
     if problems:
         raise StackError("; ".join(f"postgresql_settings.{name}: {text}; {mend}" for name, text, mend in problems))
     connections = 200

@@ -359,6 +359,13 @@ def test_the_role_refuses_them_as_well():
         postgresql.settings(8192, 4, {"fsync": "off"})
 
 
+def test_commits_may_skip_the_standby_only_where_losing_them_is_accepted():
+    relaxed = {"synchronous_commit": "off"}
+    with pytest.raises(StackError, match=r"^postgresql_settings\.synchronous_commit: is off, .* set repmgr_durability"):
+        postgresql.settings(8192, 4, relaxed, durability="zero_loss")
+    assert postgresql.settings(8192, 4, relaxed, durability="available")["synchronous_commit"] == "off"
+
+
 # Shared memory in MB that `postgres -C shared_memory_size` gave: shared_buffers in MB, max_connections, 17, 15.
 MEASURED = [
     (32, 200, 47, 46), (32, 1000, 87, 86), (128, 200, 148, 148), (512, 1000, 596, 595), (2048, 200, 2140, 2125),
