@@ -201,8 +201,11 @@ class Report:
         """Return how many writes that were sent after that time this node acknowledged."""
         return history.acknowledged_by(self.writes, node, since + self.clock_error)
 
-    def problems(self) -> list[str]:
-        """Return what must never be, in words."""
+    def problems(self, *, thawed: bool = False) -> list[str]:
+        """Return what must never be, in words.
+
+        :param thawed: whether a whole host stood still meanwhile. It may say that it is the primary until its dbguard runs again.
+        """
         found = []
         for what, one in (("clients'", self.account), ("local", self.probes)):
             found += [
@@ -217,6 +220,8 @@ class Report:
             ]
         if self.most_writable > 1:
             found.append(f"{self.most_writable} databases acknowledged writes at once")
+        if self.most_claiming > 1 and not thawed:
+            found.append(f"{self.most_claiming} databases said at once that they were the primary")
         found += [f"an agent died: {agent}" for agent in self.died]
         return found
 

@@ -12,6 +12,8 @@ from consistency.load import load
 import lab
 
 LIMIT = 2  # seconds after which a client gives an order up: nothing stands between it and a server that is gone
+# Twice the outages that are promised, in seconds: the machine of the tests may be busy with other things.
+HOST_LOST, POSTMASTER_KILLED, STANDBY_LOST = 2 * 8.0, 2 * 5.0, 2 * 3.1
 
 
 def endpoint(cluster, address, path, host="witness1"):
@@ -54,13 +56,13 @@ def alone(cluster, primary):
     return members(cluster, primary) == [primary]
 
 
-def finish(cluster, run, what):
+def finish(cluster, run, what, *, thawed=False):
     """End the load once it is served and all is as it should be again; every acknowledged write must be there."""
     lab.eventually(cluster.whole, "one database streams from the other", 180)
     run.until_steady(time.time())
     report = run.report()
     print(f"{what}: {report.summary()}")
-    assert report.problems() == []
+    assert report.problems(thawed=thawed) == []
     assert report.account.acknowledged > 0
     return report
 
@@ -140,7 +142,7 @@ def test_a_frozen_host_never_acknowledges_a_write_after_it_was_replaced(cluster,
         with faults.paused(cluster, primary, lab.engine):
             stopped = time.time()
             lab.eventually(lambda: cluster.state(standby)["writable"], "the standby took over", 30)
-        report = finish(cluster, run, "host frozen")
+        report = finish(cluster, run, "host frozen", thawed=True)
     # Once it is thawed it may claim to be the primary until dbguard runs again, but gets no commit through.
     assert report.acknowledged_by(primary, stopped) == 0
     assert primary_of(roles(cluster)) == standby
@@ -157,7 +159,7 @@ def test_a_killed_host_is_replaced_and_comes_back_as_a_standby(cluster, pair):
     assert roles(cluster) == {primary: "standby", standby: "primary"}
     lab.eventually(lambda: registered(cluster, standby), "all nodes are registered as what they are now")
     assert not cluster.state(primary)["writable"]
-    assert report.outage < 30
+    assert report.outage < HOST_LOST
 
 
 def test_a_killed_postmaster_is_restarted_or_replaced(cluster, pair):
@@ -167,7 +169,7 @@ def test_a_killed_postmaster_is_restarted_or_replaced(cluster, pair):
             run.until_steady(time.time())
         report = finish(cluster, run, "postmaster killed")
     assert report.most_claiming == 1
-    assert report.outage < 30
+    assert report.outage < POSTMASTER_KILLED
 
 
 def test_a_primary_that_is_cut_off_is_fenced_before_another_is_promoted(cluster, address, pair):
@@ -207,7 +209,7 @@ def test_a_lost_standby_holds_writes_up_for_a_moment_only(cluster, pair):
             assert cluster.sql(primary, "show synchronous_standby_names") == ""
         report = finish(cluster, run, "standby killed")
     assert report.most_claiming == 1
-    assert report.outage < 30
+    assert report.outage < STANDBY_LOST
 
 
 def test_a_standby_that_lacks_writes_is_never_promoted(cluster, pair):

@@ -8,6 +8,9 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from consistency import history
+from consistency.history import Account, Sample
+from consistency.load import Report
 
 import lab
 
@@ -40,7 +43,7 @@ def event(bench):
             breaks(cluster.server)
             yield
 
-        return bench.Event("host lost", "1 s / 2 s", "primary", broken, **more)
+        return bench.Event("host lost", "1 s / 2 s", 20.0, "primary", broken, **more)
 
     return make
 
@@ -81,10 +84,73 @@ def test_a_write_that_the_lost_primary_takes_later_is_a_problem(bench, cluster):
         cluster.server.node = "db1"
 
     one = cluster(one_clock=True)
-    row, report = bench.fail(one, bench.Event("frozen", "", "primary", thaw, replaced=True))
+    row, report = bench.fail(one, bench.Event("frozen", "", 20.0, "primary", thaw, replaced=True))
     assert row["stale_acknowledged"] > 0
     assert f"db1 acknowledged {row['stale_acknowledged']} writes after it was lost" in row["problems"]
     assert report.most_writable == 2
+
+
+@pytest.fixture
+def report():
+    """Return a function that makes the report of a failover in which nothing was lost."""
+
+    def make(*, outage=4.0, samples=()):
+        return Report(
+            account=Account(), probes=Account(), outage=outage, slowest=outage, most_writable=1,
+            most_claiming=history.most_at_once(history.claiming(samples)), clock_error=0.0, died=[], writes=[], samples=samples,
+        )  # fmt: skip
+
+    return make
+
+
+def claims(node, *times):
+    return [Sample(node, at - 0.01, at, "primary") for at in times]
+
+
+# db1 is lost at 3 and says so no more, or does not notice that db2 took over at 6.
+FENCED = [*claims("db1", 1, 2, 3), Sample("db1", 5, 5.01, "down"), *claims("db2", 6, 7, 8)]
+UNFENCED = [*claims("db1", 1, 2, 3, 7), *claims("db2", 6, 7, 8)]
+TWO = ["2 databases said at once that they were the primary"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "samples", "problems"),
+    [
+        ("blackhole", FENCED, []),
+        ("host", FENCED, []),
+        ("blackhole", UNFENCED, TWO),
+        ("freeze", UNFENCED, TWO),  # its dbguard runs and must have killed it
+        ("standby", UNFENCED, TWO),
+        ("host-freeze", UNFENCED, []),  # its dbguard stood still with it; it may acknowledge nothing, though
+    ],
+)
+def test_a_primary_that_was_not_fenced_is_a_problem(bench, report, kind, samples, problems):
+    assert bench.judged(bench.EVENTS[kind], report(outage=0.5, samples=samples), 3) == problems
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed"),
+    [
+        ("postmaster", 5),
+        ("host", 8),
+        ("blackhole", 8),
+        ("freeze", 8),
+        ("host-freeze", 8),
+        ("witness", 1),
+        ("standby", 3.15),
+    ],
+)
+def test_an_outage_longer_than_the_target_is_a_problem(bench, report, kind, allowed):
+    event = bench.EVENTS[kind]
+    assert bench.judged(event, report(outage=allowed - 0.1), 3) == []
+    (problem,) = bench.judged(event, report(outage=allowed + 0.1), 3)
+    assert problem.startswith(f"no write for {allowed + 0.1:.1f} s")
+
+
+def test_a_tier_that_is_whole_again_too_late_is_a_problem(bench, report):
+    event = bench.EVENTS["host"]
+    assert bench.judged(event, report(), 60) == []
+    assert bench.judged(event, report(), 61) == ["the tier was whole again after 61 s, 60 s are allowed"]
 
 
 @pytest.mark.parametrize(
