@@ -235,9 +235,11 @@ def test_a_pause_ends_when_its_program_is_killed(app: Host) -> None:
 @pytest.mark.usefixtures("pid", "pause")
 def test_a_pause_ends_when_it_is_stopped(app: Host) -> None:
     start_query(app, "SELECT 45")
+    assert float(run(app, "/usr/local/sbin/nospof-pgbouncer held 5")) > 0
     run(app, "systemctl stop nospof-pgbouncer-pause")
     lab.eventually(lambda: answer(app) == "45", "the query was answered", 8)
     assert outcome(app)["outcome"] == "stopped"
+    assert "not held" in app.run("/usr/local/sbin/nospof-pgbouncer held 5").stderr
 
 
 @pytest.mark.usefixtures("pid")

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -65,6 +66,7 @@ def world(monkeypatch, config, tmp_path):
     made = World(module)
     monkeypatch.setattr(module, "CONFIG", config)
     monkeypatch.setattr(module, "OUTCOME", tmp_path / "pause.json")
+    monkeypatch.setattr(module, "HELD", tmp_path / "held.json")
     monkeypatch.setattr(module, "INTERVAL", 0.01)
     monkeypatch.setattr(module, "console", made.console)
     monkeypatch.setattr(module, "written_to", made.written_to)
@@ -137,6 +139,8 @@ def test_nothing_is_paused_while_nothing_can_be_written(world):
     with pytest.raises(SystemExit, match=r"no pg_hba\.conf entry; the server that was reached takes none"):
         world.module.pause(world.module.Config(world.module.CONFIG), 1, 5)
     assert world.said == []
+    with pytest.raises(SystemExit, match=r"not held: .*the server that was reached takes none"):
+        world.module.held(5)
 
 
 def test_systemd_is_told_once_the_pools_are_paused(world, servers, monkeypatch, tmp_path):
@@ -167,6 +171,55 @@ def test_reads_stay_where_they_are_when_no_standby_is_reached(world, servers, mo
     with pytest.raises(SystemExit, match=f"{name} leads to no standby"):
         world.module.reconnect(world.module.Config(world.module.CONFIG), name)
     assert world.said == []
+
+
+def during_pause(world, command, hold=5.0):
+    """Run a command as soon as the pools are paused, then end the pause; return what the command said, or its result."""
+    said = []
+
+    def look():
+        try:
+            command()
+        except SystemExit as ended:
+            said.append(ended.code)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    code, told = pause(world, hold)
+    looking.join()
+    return said, code, told["outcome"]
+
+
+def test_clients_that_are_held_for_long_enough_are_told_of(world, servers, capsys):
+    world.servers = iter(servers[:1])
+    assert during_pause(world, lambda: world.module.held(5)) == ([], 0, "stopped")
+    assert 3 < float(capsys.readouterr().out) <= 5
+
+
+@pytest.mark.parametrize(("left", "said"), [(2.4, r"2\.\d s more, 2\.5 s are needed; .*--forks"), (-1, "0\\.0 s more")])
+def test_a_pause_that_is_half_over_is_too_short_to_move_the_primary(world, left, said):
+    world.module.HELD.write_text(json.dumps({"until": time.monotonic() + left, "hold": 5}))
+    with pytest.raises(SystemExit, match=f"held for {said}"):
+        world.module.held(5)
+
+
+def test_clients_that_are_not_held_are_no_ground_to_move_the_primary(world, servers):
+    world.busy = True
+    world.servers = iter(servers[:1])
+    pause(world)
+    with pytest.raises(SystemExit, match=r"not held: .*not paused: PAUSE: no answer within 1 s"):
+        world.module.held(5)
+    world.module.OUTCOME.unlink()
+    with pytest.raises(SystemExit, match="not held: no pause has begun"):
+        world.module.held(0.05)
+
+
+def test_a_pause_that_is_over_holds_nobody(world, servers):
+    world.servers = iter(servers)
+    pause(world)
+    with pytest.raises(SystemExit, match=r"not held: .*moved"):
+        world.module.held(5)
 
 
 def test_the_end_of_a_pause_can_be_waited_for(world, capsys):
