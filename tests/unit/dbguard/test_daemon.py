@@ -41,12 +41,16 @@ class Postgres:
         self.lag: float | None = 0.0
         self.policy = protocol.SetPolicy(0, frozenset())
         self.log: list[str] = []
+        self.unfit = False
+        self.broken = 0  # so often it does not start
         cluster[name] = self
 
     def observe(self) -> protocol.Local:
         other = self.cluster.get({"db1": "db2", "db2": "db1"}.get(self.name, ""))
         streams = other is not None and {self.role, other.role} == {"primary", "standby"} and not self.deaf
         names = frozenset([other.name]) if streams and other and self.role == "primary" else frozenset()
+        if self.unfit:
+            return protocol.Local("absent")
         return protocol.Local(
             self.role, self.timeline, self.role == "standby" or "signal" in self.log, streams, names,
             names & self.policy.names, self.policy.number,
@@ -58,7 +62,14 @@ class Postgres:
             self.log.append("fence")
         return ran
 
+    def whole(self) -> None:
+        pass
+
     def start(self) -> None:
+        self.log.append("start")
+        if self.broken:
+            self.broken -= 1
+            raise OSError("it does not start")
         self.role = "standby" if "signal" in self.log else "primary"
 
     def stop(self) -> None:
@@ -71,7 +82,8 @@ class Postgres:
 
     def rejoin(self, address: str) -> None:
         self.log.append("signal")
-        self.deaf = False
+        self.deaf = self.unfit = False
+        self.broken = 0
         self.timeline = next(self.cluster[name].timeline for name, at in ADDRESS.items() if at == address)
         self.role = "standby"
 
@@ -250,6 +262,25 @@ def test_a_standby_is_brought_back_when_a_person_asks_for_it(cluster):
     eventually(lambda: standby.log.count("signal") == before + 1)
     eventually(lambda: cluster.members() == {"db1", "db2"})
     assert not cluster.guards["db1"].rejoin_wanted
+
+
+def test_a_standby_whose_data_is_not_whole_is_brought_back_and_never_started(cluster):
+    standby = cluster.postgres["db1"]
+    standby.log = ["signal"]
+    standby.unfit, standby.role = True, "stopped"  # as found after a rewind was broken off
+    eventually(lambda: standby.role == "standby")
+    assert standby.log == ["signal", "signal"]
+    eventually(lambda: cluster.members() == {"db1", "db2"})
+
+
+def test_a_standby_that_can_t_be_started_is_brought_back(cluster, monkeypatch):
+    monkeypatch.setattr(daemon, "START_TRIES", 2)
+    standby = cluster.postgres["db1"]
+    standby.log = ["signal"]
+    standby.broken, standby.role = 9, "stopped"
+    eventually(lambda: standby.role == "standby", 15)
+    assert standby.log == ["signal", "start", "start", "signal"]
+    eventually(lambda: cluster.guards["db1"].failed_starts == 0)
 
 
 def test_a_primary_without_its_voters_is_fenced_and_comes_back_with_them(cluster):

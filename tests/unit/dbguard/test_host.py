@@ -218,6 +218,77 @@ def test_a_node_is_rewound_first_and_cloned_when_that_keeps_failing(with_data):
     assert copied(config)
 
 
+def broken_off(config):
+    """Have a rewind end in the middle, as it does when dbguard is killed, and return what dbguard then begins with."""
+    postgres = Cluster(config)
+    run = postgres._run
+
+    def killed(*command):
+        if "rejoin" in command:
+            assert postgres.mark.exists()
+            raise SystemExit
+        return run(*command)
+
+    postgres._run = killed
+    with pytest.raises(SystemExit):
+        postgres.rejoin("10.0.0.42")
+    Path(config.data_directory, "standby.signal").touch()
+    return Cluster(config)
+
+
+def test_half_rewound_data_counts_as_none_until_it_was_replaced(with_data):
+    postgres = broken_off(with_data("7"))
+    assert postgres.unfit
+    assert postgres.observe().role == "absent"
+    postgres.rejoin("10.0.0.42")
+    assert copied(postgres.config)
+    assert not any("node rejoin" in done for done in postgres.done)
+    assert not postgres.unfit
+    assert not Cluster(postgres.config).copy_only
+
+
+def test_half_replaced_data_is_replaced_anew(with_data):
+    postgres = broken_off(with_data("7"))
+    postgres.data.rename(postgres.data.with_name("data.old"))
+    postgres.rejoin("10.0.0.42")
+    assert copied(postgres.config)
+    assert not postgres.data.with_name("data.old").exists()
+
+
+def test_rewound_data_is_whole_once_it_streams(with_data):
+    postgres = Cluster(with_data("7"))
+    postgres.rejoin("10.0.0.42")
+    assert postgres.unfit  # nobody has seen a server run on it yet
+    postgres.whole()
+    assert not postgres.unfit
+    assert postgres.observe().role == "stopped"
+
+
+def test_a_copy_that_lacks_room_or_the_network_does_not_end_the_rewinding(with_data):
+    postgres = Cluster(with_data("7"))
+    postgres.failed_rewinds = REWIND_TRIES
+    run = postgres._run
+
+    def without_copy(*command):
+        if "clone" in command:
+            raise subprocess.CalledProcessError(1, command[0])
+        return run(*command)
+
+    postgres._run = without_copy
+    with pytest.raises(subprocess.CalledProcessError):
+        postgres.rejoin("10.0.0.42")
+    postgres.rejoin("10.0.0.42")
+    assert any("node rejoin" in done for done in postgres.done)
+    assert not copied(postgres.config)
+
+
+def test_the_plan_tells_that_only_a_copy_helps(with_data):
+    postgres = broken_off(with_data("7"))
+    (line,) = postgres.rejoin_plan("10.0.0.42")
+    assert "copy all data" in line
+    assert "broken off" in line
+
+
 def test_a_node_whose_slot_was_given_up_is_cloned_at_once(with_data):
     config = with_data("7")
     Cluster(config, lost=True).rejoin("10.0.0.42")

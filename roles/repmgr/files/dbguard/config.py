@@ -60,11 +60,16 @@ def write_file(path: Path, text: str, *, durable: bool) -> None:
             os.fsync(file.fileno())
     Path(file.name).replace(path)
     if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Have it survive a power cut which files are in a folder."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class Memory:

@@ -26,6 +26,7 @@ log = logging.getLogger("dbguard")
 # repmgr updates its records itself during a failover; dbguard steps in when they are wrong for this many seconds.
 REGISTRATION_PATIENCE = 10.0
 REGISTRATION_INTERVAL = 2.0
+START_TRIES = 10  # in a row, until a standby that can't be started is brought back instead
 
 
 class Slot:
@@ -77,6 +78,7 @@ class Guard:
         self.server_done = 0.0  # when the newest of that work ended; 0 while there is some
         self.policy_work = Slot()
         self.rejoin_wanted = False  # by a person, until it has been done
+        self.failed_starts = 0  # in a row, as far as the server was not seen running since
         self.counts = {"fences": 0, "promotions": 0, "rejoins": 0, "starts": 0}
         self.shown: dict[str, str] = {}
         self.shown_at = protocol.NEVER
@@ -95,12 +97,31 @@ class Guard:
                 actions = self.node.tick(now)
                 self.memory.keep(self.node.durable)
                 primary = self.node.primary(now)
-                self.rejoin_wanted = self.rejoin_wanted and not self.node.local.receiving
-            if self.rejoin_wanted and primary:
-                self._act(now, protocol.Do("rejoin", "asked for", primary))
+                idle, local = not self.server_busy, self.node.local
+                self.rejoin_wanted = self.rejoin_wanted and not local.receiving
+            if idle:
+                self._learn(local)
+            reason = self._astray()
+            if reason and primary:
+                self._act(now, protocol.Do("rejoin", reason, primary))
             for action in actions:
                 self._act(now, action)
             self._show()
+
+    def _learn(self, local: protocol.Local) -> None:
+        """Take in what the server is, observed while nothing is done to it."""
+        if local.role in ("standby", "primary"):
+            self.failed_starts = 0
+        if local.receiving:
+            self.postgres.whole()
+
+    def _astray(self) -> str:
+        """Return why this node must be brought back though the protocol does not say so, or nothing."""
+        if self.postgres.unfit:
+            return "its data is not whole: a rewind or copy has begun and not ended"
+        if self.config.kind == "db" and self.failed_starts >= START_TRIES:
+            return f"it could not be started {START_TRIES} times"
+        return "asked for" if self.rejoin_wanted else ""
 
     def _act(self, now: float, action: protocol.Action) -> None:
         if isinstance(action, protocol.Send):
@@ -184,6 +205,7 @@ class Guard:
         match action.what:
             case "start":
                 self.counts["starts"] += 1
+                self.failed_starts += 1
                 self.postgres.start()
             case "stop":
                 self.postgres.stop()
@@ -259,7 +281,7 @@ class Guard:
                     name: {"role": peer.role, "timeline": peer.timeline, "heard_seconds_ago": round(now - at, 1)}
                     for name, (at, peer) in sorted(node.heard.items())
                 },
-                "note": node.note,
+                "note": node.note or self._astray(),
                 "paused": self.paused_file.exists(),
                 "all_voters": sorted(self.config.kinds),
             }

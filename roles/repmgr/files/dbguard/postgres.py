@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from dbguard.config import Config, write_file
+from dbguard.config import Config, sync_folder, write_file
 from dbguard.protocol import Local, SetPolicy
 
 log = logging.getLogger("dbguard")
@@ -95,6 +95,10 @@ class Postgres:
         self.data = Path(config.data_directory)
         self.lag: float | None = None  # seconds behind the primary; None where it does not apply or is not known
         self._lag = Lag()
+        # There from before a rewind or a copy until the data is whole again, also after a power cut.
+        self.mark = Path(config.state_directory) / "rejoining"
+        # Whether nothing but a copy helps. What a rewind that was broken off has left, no other rewind can be trusted with.
+        self.copy_only = self.mark.exists()
         self.failed_rewinds = 0
         self._connection: psycopg.Connection[Any] | None = None
         self._policy = Policy(0, [], None)
@@ -106,7 +110,9 @@ class Postgres:
 
     def observe(self) -> Local:
         """Return what the instance is right now."""
-        if not (self.data / "PG_VERSION").exists():
+        if self.unfit or not (self.data / "PG_VERSION").exists():
+            self._disconnect()
+            self.lag = None
             return Local("absent")
         standby_signal = (self.data / "standby.signal").exists()
         policy = self._policy
@@ -171,6 +177,18 @@ class Postgres:
             return pid if Path(f"/proc/{pid}/cwd").resolve() == self.data.resolve() and _state(pid) != "Z" else 0
         except (OSError, ValueError, IndexError):
             return 0
+
+    @property
+    def unfit(self) -> bool:
+        """Tell whether the data may be half rewound or half replaced: no server must be started with it."""
+        return self.mark.exists() and not self.postmaster()
+
+    def whole(self) -> None:
+        """Note that the data is whole again."""
+        self.copy_only = False
+        if self.mark.exists():
+            self.mark.unlink()
+            sync_folder(self.mark.parent)
 
     def _timeline_on_disk(self) -> int:
         """Return the newest timeline that the data directory knows of."""
@@ -242,19 +260,24 @@ class Postgres:
     def rejoin(self, address: str) -> None:
         """Make this a standby of the primary at this address: keep the data that both share, else copy it all.
 
+        Until it streams from there, or is a copy, its data counts as unfit.
+
         :raises ForeignDataError: the data is of another cluster.
         """
         self._check_data(address)
         if self._drop_lost_slot(address):
-            log.warning("the primary has not kept what this node lacks: cloning anew")
-            self.failed_rewinds = REWIND_TRIES
+            log.warning("the primary has not kept what this node lacks")
+            self.copy_only = True
         if self.postmaster():
             self.stop()
         # Just after a failover the new primary's records may not be in order yet, so rewinding gets several tries.
         empty = not (self.data / "PG_VERSION").exists()
-        if empty or self.failed_rewinds >= REWIND_TRIES:
-            log.warning("cloning anew: %s", "there is no data" if empty else "rewinding failed several times")
+        if empty or self.copy_only or self.failed_rewinds >= REWIND_TRIES:
+            log.warning("cloning anew: %s", "there is no data" if empty else "rewinding does not help")
+            self.failed_rewinds = 0  # when copying fails too, such as for lack of room, it gets its tries again
+            self._doubt()
             self.clone(address)
+            self.whole()
             self.start()
         else:
             self.failed_rewinds += 1
@@ -262,8 +285,12 @@ class Postgres:
                 log.warning("when rewinding fails once more, this node is cloned anew")
             self._recover()
             self._settle(address)
+            self._doubt()
             self._repmgr("node", "rejoin", "--force-rewind", "-d", self._conninfo(address))
         self.failed_rewinds = 0
+
+    def _doubt(self) -> None:
+        write_file(self.mark, "The data is being rewound or replaced, or that was broken off.\n", durable=True)
 
     def rejoin_plan(self, address: str) -> list[str]:
         """Return in words what ``rejoin`` would do, and do nothing.
@@ -274,6 +301,8 @@ class Postgres:
         self._check_data(address)
         if not (self.data / "PG_VERSION").exists():
             return [f"{copy} into {self.data}, where there is none"]
+        if self.copy_only:
+            return [f"{copy}, then replace {self.data} by it, since a rewind or a copy was broken off"]
         otherwise = f"if that fails {REWIND_TRIES} times: {copy}, then replace {self.data} by it"
         rewind = "go back to where both had the same data (pg_rewind), then stream"
         if self.postmaster():
@@ -313,9 +342,11 @@ class Postgres:
             self.stop()
         old = self.data.with_name(self.data.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
+        sync_folder(copy)
         if self.data.exists():
             self.data.rename(old)
         copy.rename(self.data)
+        sync_folder(self.data.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def _check_data(self, address: str, replaced: str = "") -> None:
