@@ -43,6 +43,7 @@ class Postgres:
         self.log: list[str] = []
         self.unfit = False
         self.broken = 0  # so often it does not start
+        self.cramped = 0  # so often it can't be brought back
         cluster[name] = self
 
     def observe(self) -> protocol.Local:
@@ -81,6 +82,10 @@ class Postgres:
         self.timeline += 1
 
     def rejoin(self, address: str) -> None:
+        if self.cramped:
+            self.cramped -= 1
+            self.log.append("no room")
+            raise OSError("a copy of the primary needs 9.0 GB")
         self.log.append("signal")
         self.deaf = self.unfit = False
         self.broken = 0
@@ -271,6 +276,30 @@ def test_a_standby_whose_data_is_not_whole_is_brought_back_and_never_started(clu
     eventually(lambda: standby.role == "standby")
     assert standby.log == ["signal", "signal"]
     eventually(lambda: cluster.members() == {"db1", "db2"})
+
+
+def test_a_standby_that_can_t_be_brought_back_is_tried_less_and_less_often_and_says_why(cluster):
+    standby, guard = cluster.postgres["db1"], cluster.guards["db1"]
+    standby.log = ["signal"]
+    standby.cramped, standby.unfit, standby.role = 2, True, "stopped"
+    eventually(lambda: standby.log.count("no room") == 1)
+    eventually(lambda: guard.state()["note"] == "rejoin failed and is tried again: a copy of the primary needs 9.0 GB")
+    assert guard.rejoin_pause == 1
+    eventually(lambda: standby.log.count("no room") == 2)
+    eventually(lambda: guard.rejoin_pause == 2)
+    # A person need not wait for the next try.
+    guard.rejoin_from += 1000
+    assert json.loads(cluster.ask("db1", "POST", "/rejoin", sender="db1")[1]) == {"problem": ""}
+    eventually(lambda: standby.role == "standby")
+    eventually(lambda: guard.rejoin_pause == 0)
+    assert guard.state()["note"] == ""
+
+
+def test_the_pause_between_tries_has_a_limit(cluster):
+    guard = daemon.Guard(cluster.guards["db1"].config)
+    for _ in range(20):
+        guard._put_off("")
+    assert guard.rejoin_pause == daemon.REJOIN_PAUSE
 
 
 def test_a_standby_that_can_t_be_started_is_brought_back(cluster, monkeypatch):

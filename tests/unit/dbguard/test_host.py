@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -88,7 +89,7 @@ class Cluster(Postgres):
 
     def __init__(self, config, identifier="7", *, lost=False):
         super().__init__(config)
-        self.of_primary, self.lost, self.done = identifier, lost, []
+        self.of_primary, self.lost, self.done, self.size = identifier, lost, [], 30_000_000
         Path(config.repmgr_conf).write_text(CONFIGURATION.format(data=config.data_directory))
 
     def _identifier_of(self, address):
@@ -99,6 +100,9 @@ class Cluster(Postgres):
     def _drop_lost_slot(self, address):
         lost, self.lost = self.lost, False
         return lost
+
+    def _size_at(self, address):
+        return self.size
 
     def _settle(self, address):
         self.done.append(f"settle {address}")
@@ -184,6 +188,34 @@ def test_while_the_primary_can_t_be_asked_nothing_is_touched(with_data):
             postgres.rejoin("10.0.0.42")
     assert postgres.done == []
     assert postgres.failed_rewinds == 0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_copy_that_would_fill_the_disk_is_not_begun(with_data, monkeypatch, there):
+    postgres = Cluster(with_data("7"))
+    postgres.size = 10_000_000_000
+    left = postgres.data.with_name("data.clone")
+    left.mkdir()  # as an interrupted copy leaves it
+    if not there:
+        postgres.data.rename(postgres.data.with_name("moved"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_900_000_000))
+    mend = f", or move {postgres.data} away, which the copy is to replace" if there else ""
+    with pytest.raises(OSError, match=r"needs 11\.0 GB, and /.* has 10\.9 GB free: make room") as caught:
+        postgres.clone("10.0.0.42")
+    assert str(caught.value).endswith(f"make room{mend}")
+    assert postgres.done == []
+    assert not left.exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=11_000_000_000))
+    postgres.clone("10.0.0.42")
+    assert copied(postgres.config)
+
+
+def test_two_never_copy_at_once(with_data):
+    postgres = Cluster(with_data("7"))
+    with postgres._copying(), pytest.raises(OSError, match="is being copied already"):
+        Cluster(postgres.config).clone("10.0.0.42")
+    postgres.clone("10.0.0.42")
+    assert copied(postgres.config)
 
 
 def test_a_clone_that_fails_leaves_the_old_data_in_place(with_data):

@@ -26,6 +26,9 @@ log = logging.getLogger("dbguard")
 # repmgr updates its records itself during a failover; dbguard steps in when they are wrong for this many seconds.
 REGISTRATION_PATIENCE = 10.0
 REGISTRATION_INTERVAL = 2.0
+REJOIN_PAUSE = (
+    300.0  # at most, between two tries to rejoin: each failure doubles it, since a copy costs the primary much
+)
 START_TRIES = 10  # in a row, until a standby that can't be started is brought back instead
 
 
@@ -78,6 +81,8 @@ class Guard:
         self.server_done = 0.0  # when the newest of that work ended; 0 while there is some
         self.policy_work = Slot()
         self.rejoin_wanted = False  # by a person, until it has been done
+        self.rejoin_pause, self.rejoin_from = 0.0, protocol.NEVER
+        self.trouble = ""  # why the newest try failed
         self.failed_starts = 0  # in a row, as far as the server was not seen running since
         self.counts = {"fences": 0, "promotions": 0, "rejoins": 0, "starts": 0}
         self.shown: dict[str, str] = {}
@@ -114,6 +119,8 @@ class Guard:
             self.failed_starts = 0
         if local.receiving:
             self.postgres.whole()
+        if local.receiving or local.role == "primary":
+            self.rejoin_pause, self.trouble = 0.0, ""
 
     def _astray(self) -> str:
         """Return why this node must be brought back though the protocol does not say so, or nothing."""
@@ -134,6 +141,8 @@ class Guard:
             if self.postgres.fence():
                 self.counts["fences"] += 1
                 log.warning("the server was killed: %s", action.reason)
+        elif action.what == "rejoin" and now < self.rejoin_from:
+            log.debug("it is too early to try again")
         elif not self.server_busy and not self.paused_file.exists():
             self.server_busy, self.server_done = True, 0.0
             log.info("%s: %s", action.what, action.reason)
@@ -196,10 +205,17 @@ class Guard:
             try:
                 self._serve(action)
             except (OSError, psycopg.Error, subprocess.CalledProcessError) as error:
-                log.warning("%s failed and is tried again: %s", action.what, str(error).strip())
+                problem = f"{action.what} failed and is tried again: {str(error).strip()}"
+                log.warning("%s", problem)
+                if action.what == "rejoin":
+                    self._put_off(problem)
                 time.sleep(1)
             finally:
                 self.server_done = time.monotonic()
+
+    def _put_off(self, problem: str) -> None:
+        self.rejoin_pause = min(2 * self.rejoin_pause, REJOIN_PAUSE) or 1.0
+        self.rejoin_from, self.trouble = time.monotonic() + self.rejoin_pause, problem
 
     def _serve(self, action: protocol.Do) -> None:
         match action.what:
@@ -281,7 +297,7 @@ class Guard:
                     name: {"role": peer.role, "timeline": peer.timeline, "heard_seconds_ago": round(now - at, 1)}
                     for name, (at, peer) in sorted(node.heard.items())
                 },
-                "note": node.note or self._astray(),
+                "note": node.note or self.trouble or self._astray(),
                 "paused": self.paused_file.exists(),
                 "all_voters": sorted(self.config.kinds),
             }
@@ -417,7 +433,7 @@ class Guard:
                 return "no primary is known that it could follow"
             if self.paused_file.exists():
                 return f"{self.paused_file} tells to leave the server alone: remove it first"
-            self.rejoin_wanted = True
+            self.rejoin_wanted, self.rejoin_from = True, protocol.NEVER
         self.wake.set()
         return ""
 

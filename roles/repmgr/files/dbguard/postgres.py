@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -13,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from dbguard.protocol import Local, SetPolicy
 log = logging.getLogger("dbguard")
 
 REWIND_TRIES = 5
+WAL_ROOM = 256 * 1024**2  # bytes at least, or a tenth of the data, for the WAL that is written while all is copied
 
 # The timeline of a primary is read off its WAL position: its control file is behind until the next checkpoint.
 _STATE = """
@@ -322,11 +325,33 @@ class Postgres:
 
         :param replaced: the system identifier of another cluster whose data may be lost.
         :raises ForeignDataError: the data is of another cluster than these two.
+        :raises OSError: there is no room for a copy, or another one is being made.
         """
         self._check_data(address, replaced)
         self._drop_lost_slot(address)
+        with self._copying():
+            self._copy(address)
+
+    @contextlib.contextmanager
+    def _copying(self) -> Iterator[None]:
+        """Keep the daemon and the command line from copying at once."""
+        folder = os.open(self.config.state_directory, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError("the primary's data is being copied already") from None
+            yield
+        finally:
+            os.close(folder)
+
+    def _copy(self, address: str) -> None:
         copy = self.data.with_name(self.data.name + ".clone")
+        old = self.data.with_name(self.data.name + ".old")
         shutil.rmtree(copy, ignore_errors=True)
+        if self.data.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        self._check_room(self._size_at(address))
         # repmgr clones into the data directory that its configuration names, and nowhere else.
         configuration = (
             Path(self.config.repmgr_conf)
@@ -340,14 +365,29 @@ class Postgres:
             self._run(repmgr, "-f", file.name, "-d", self._conninfo(address), "standby", "clone", "--fast-checkpoint")
         if self.postmaster():
             self.stop()
-        old = self.data.with_name(self.data.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
         sync_folder(copy)
         if self.data.exists():
             self.data.rename(old)
         copy.rename(self.data)
         sync_folder(self.data.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _size_at(self, address: str) -> int:
+        """Return how many bytes all databases of the primary at this address have."""
+        with self._reach(address) as connection:
+            row = connection.execute("select sum(pg_database_size(oid))::bigint from pg_database").fetchone()
+            return int(row[0]) if row else 0
+
+    def _check_room(self, size: int) -> None:
+        """Refuse to begin a copy of this size that would fill the disk."""
+        folder = next(path for path in self.data.parents if path.exists())
+        free = shutil.disk_usage(folder).free
+        needed = size + max(size // 10, WAL_ROOM)
+        if free < needed:
+            mend = f", or move {self.data} away, which the copy is to replace" if self.data.exists() else ""
+            raise OSError(
+                f"a copy of the primary needs {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free: make room{mend}"
+            )
 
     def _check_data(self, address: str, replaced: str = "") -> None:
         """Refuse to touch data that is not of the cluster of the primary at this address."""
@@ -366,7 +406,7 @@ class Postgres:
     def _identifier_of(self, address: str) -> str:
         """Return the system identifier of the primary at this address."""
         # Not by IDENTIFY_SYSTEM: a replication connection has no encoding, so psycopg would return bytes.
-        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+        with self._reach(address) as connection:
             row = connection.execute("select system_identifier::text from pg_control_system()").fetchone()
             return row[0] if row else ""
 
@@ -375,7 +415,7 @@ class Postgres:
 
         It is given up when this node was away for so long that what it lacks would have filled the disk.
         """
-        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+        with self._reach(address) as connection:
             dropped = connection.execute(
                 """select pg_drop_replication_slot(slot_name) from pg_replication_slots
                    where slot_name = %s and wal_status = 'lost' and not active""",
@@ -405,7 +445,7 @@ class Postgres:
 
         Until the first checkpoint after a promotion it does not, and what is rewound by it can never start.
         """
-        with psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard") as connection:
+        with self._reach(address) as connection:
             row = connection.execute(
                 """select timeline_id <> ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
                    from pg_control_checkpoint()"""
@@ -463,6 +503,9 @@ class Postgres:
             return row[0] if row else None
 
     # Programs ----------------------------------------------------------------------------------------------------
+
+    def _reach(self, address: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._conninfo(address), autocommit=True, application_name="dbguard")
 
     def _conninfo(self, address: str) -> str:
         return (
