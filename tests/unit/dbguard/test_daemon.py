@@ -6,6 +6,7 @@ import datetime as dt
 import http.client
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import time
@@ -16,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from dbguard import daemon, protocol
+from dbguard import daemon, endpoint, protocol
 from dbguard.config import Config
 from dbguard.endpoint import Server
 
@@ -231,6 +232,56 @@ def test_only_voters_may_vote_and_only_the_host_itself_may_promote(cluster):
     assert cluster.ask("db2", "POST", "/message", "[]", sender="db1")[0] == 400
     assert cluster.ask("db2", "POST", "/nonsense", sender="db1")[0] == 404
     assert cluster.guards["db2"].node.durable.term < 99
+
+
+def talk(cluster, name: str, head: str, *, sender: str = "") -> str:
+    """Send the beginning of a request and return the head of the answer, empty when the server hangs up."""
+    tls = ssl.create_default_context(cafile=cluster.tls / name / "ca.crt")
+    if sender:
+        tls.load_cert_chain(cluster.tls / sender / "host.crt", cluster.tls / sender / "host.key")
+    plain = socket.create_connection((ADDRESS[name], PORT), timeout=10)
+    with tls.wrap_socket(plain, server_hostname=ADDRESS[name]) as link:
+        link.sendall(head.encode())
+        try:
+            return link.recv(65536).decode().partition("\r\n\r\n")[0]
+        except (ssl.SSLError, ConnectionResetError):
+            return ""
+
+
+@pytest.mark.parametrize(
+    ("sender", "length", "status"),
+    [
+        ("", "99", 403),
+        ("stranger", "99", 403),
+        ("db1", "65537", 413),
+        ("db1", "9" * 5000, 413),
+        ("db1", "-1", 400),
+        ("db1", "many", 400),
+    ],
+)
+def test_no_body_is_waited_for_that_is_not_wanted(cluster, sender, length, status):
+    answer = talk(cluster, "db2", f"POST /message HTTP/1.1\r\nContent-Length: {length}\r\n\r\n", sender=sender)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert "\r\nConnection: close" in answer
+
+
+def test_a_message_of_the_longest_kind_is_read(cluster):
+    assert cluster.ask("db2", "POST", "/message", " " * 65530 + "[]", sender="db1") == (
+        400,
+        '{"error": "not a message"}',
+    )
+
+
+@pytest.mark.parametrize("head", ["", "GET /pri", "POST /message HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"])
+def test_who_sends_no_whole_request_is_hung_up_on(cluster, monkeypatch, head):
+    monkeypatch.setattr(endpoint, "FIRST", 0.3)
+    assert talk(cluster, "witness1", head, sender="db1") == ""
+
+
+def test_who_does_not_even_shake_hands_is_hung_up_on(cluster, monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST", 0.3)
+    with socket.create_connection((ADDRESS["witness1"], PORT), timeout=10) as link:
+        assert link.recv(1) == b""
 
 
 def test_while_the_primary_lives_nobody_else_may_be_promoted(cluster):

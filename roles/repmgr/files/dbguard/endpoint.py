@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import socket
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -14,17 +18,36 @@ if TYPE_CHECKING:
     from dbguard.daemon import Guard
 
 
+BODY = 64 * 1024  # bytes that a request may have; what voters send is far shorter
+FIRST, NEXT = 5.0, 60.0  # seconds in which a whole request must have come: since the connection began, since the answer
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     guard: Guard
+    server: Server
     protocol_version = "HTTP/1.1"
-    timeout = 60  # of an idle connection, in seconds
+    timeout = NEXT
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body leave together
 
+    def setup(self) -> None:
+        """Begin with the time for the handshake and the first request."""
+        super().setup()
+        self._expect(FIRST)
+
+    def finish(self) -> None:
+        """End the connection."""
+        self.server.due.pop(self.connection, None)
+        super().finish()
+
+    def _expect(self, seconds: float) -> None:
+        self.server.due[self.connection] = time.monotonic() + seconds
+
     def do_GET(self) -> None:
         """Answer 200 for yes, 503 for no, and 404 where a primary is asked whether it is a replica."""
+        self._expect(math.inf)
         url = urlsplit(self.path)
         try:
             max_lag = float(parse_qs(url.query).get("max_lag", ["inf"])[0])
@@ -50,9 +73,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer another voter, or the command line of this host."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         names = self._peer_names()
         own = self.guard.config.node
+        body = self._body(known=bool(names & {own, *self.guard.addresses}))
+        if body is None:
+            return
         if self.path == "/message":
             sender = next((name for name in self.guard.addresses if name in names), "")
             if not sender:
@@ -77,6 +102,29 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"error": "no such thing"})
 
+    def _body(self, *, known: bool) -> bytes | None:
+        """Return what was sent along, or refuse it.
+
+        :param known: whether a voter sent it.
+        """
+        length = self.headers.get("Content-Length", "0")
+        if not known:
+            self._refuse(403, "only voters may ask this")
+        elif not length.isdecimal():
+            self._refuse(400, "a request says how long it is")
+        elif len(length) > len(str(BODY)) or int(length) > BODY:
+            self._refuse(413, f"a request has at most {BODY} bytes")
+        else:
+            body = self.rfile.read(int(length))
+            self._expect(math.inf)
+            return body
+        return None
+
+    def _refuse(self, code: int, why: str) -> None:
+        """Answer a request of which the rest is not read, so nothing else can follow it."""
+        self.close_connection = True
+        self._answer(code, {"error": why})
+
     def _peer_names(self) -> set[str]:
         certificate = self.connection.getpeercert() or {}
         return {str(value) for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
@@ -89,8 +137,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
+        self._expect(NEXT)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: several checks arrive every second."""
@@ -103,8 +154,18 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, guard: Guard) -> None:
         """Bind to the node's address."""
+        self.due: dict[socket.socket, float] = {}  # when a connection must have brought a whole request
         super().__init__((guard.config.address, guard.config.port), type("GuardHandler", (Handler,), {"guard": guard}))
         self.socket = guard.tls.server.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def service_actions(self) -> None:
+        """Hang up on those that send nothing, or only a byte now and then. Called twice a second."""
+        now = time.monotonic()
+        for connection, due in list(self.due.items()):
+            if now > due:
+                with contextlib.suppress(OSError):  # it is gone already
+                    # Not the TLS socket's own method, which would pull the rug from under the thread that reads.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing: a client that hangs up or fails its handshake is its own affair."""
