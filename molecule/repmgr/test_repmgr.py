@@ -288,6 +288,31 @@ def test_a_standby_is_brought_back_on_request(cluster, pair):
     lab.eventually(cluster.whole, "it streams again")
 
 
+def test_data_that_was_half_rewound_is_replaced_by_a_copy(cluster, pair):
+    primary, standby = pair
+    began = cluster.run(standby, "date +%s")
+    # As a power cut in the middle of a rewind leaves it, for all that dbguard can know.
+    cluster.run(
+        standby, "systemctl stop dbguard 'postgresql@*' && runuser -u postgres touch /var/lib/dbguard/rejoining"
+    )
+    cluster.run(standby, "systemctl start dbguard")
+    lab.eventually(cluster.whole, "it streams again", 120)
+    assert "cloning anew" in cluster.run(standby, f"journalctl -u dbguard --since=@{began} --no-pager")
+    cluster.run(standby, "test ! -e /var/lib/dbguard/rejoining")
+    assert primary_of(roles(cluster)) == primary
+
+
+def test_dbguard_has_no_way_to_root_s_rights_but_for_its_server(cluster):
+    status = cluster.run("db1", "cat /proc/$(systemctl show -P MainPID dbguard)/status")
+    assert "NoNewPrivs:\t1" in status
+    cluster.run("db1", "test ! -e /etc/sudoers.d/nospof-repmgr")
+    cluster.run("db1", "test ! -w /run/dbguard-server.sock", user="nobody")
+    dbguard(cluster, "db1", "server reload")
+    ask = "import socket; link = socket.socket(socket.AF_UNIX); link.connect('/run/dbguard-server.sock')\n"
+    ask += "link.sendall(b'stop ssh\\n'); print(link.recv(99).decode())"
+    assert "not allowed" in cluster.run("db1", "python3 -", user="postgres", given=ask)
+
+
 def test_a_restart_of_dbguard_interrupts_nothing(cluster, pair):
     primary, _ = pair
     started = cluster.sql(primary, "select pg_postmaster_start_time()")

@@ -104,6 +104,9 @@ class Cluster(Postgres):
     def _size_at(self, address):
         return self.size
 
+    def start(self):
+        self.done.append("start")
+
     def _settle(self, address):
         self.done.append(f"settle {address}")
 

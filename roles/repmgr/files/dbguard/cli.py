@@ -8,6 +8,8 @@ hand-over [STANDBY]  on the primary: stop the server in order, have a standby pr
 rejoin [--dry-run]   have this host rewound or else cloned, and follow the primary; returns at once
 clone ADDRESS        copy the primary at this address into the data directory, unless that holds another cluster's data
                      than the one whose system identifier follows
+server VERB          start, stop, restart or reload the server's systemd unit (repmgr's service_..._command)
+repmgrd VERB         the same for repmgrd
 
 The configuration is /etc/nospof/dbguard.json, or the file that DBGUARD_CONFIG names. Exit codes: 0 done, 1 not done.
 """
@@ -47,6 +49,13 @@ def main() -> None:
         case ["hand-over", standby]:
             problem = ask(config, "hand-over", standby)
             sys.exit(f"hand-over: {problem}" if problem else 0)
+        case [("server" | "repmgrd") as what, ("start" | "stop" | "restart" | "reload") as verb]:
+            from dbguard.control import control  # noqa: PLC0415
+
+            try:
+                control(verb, what)
+            except OSError as error:
+                sys.exit(str(error))
         case _:
             sys.exit(__doc__)
 

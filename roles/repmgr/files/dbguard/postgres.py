@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from dbguard.config import Config, sync_folder, write_file
+from dbguard.control import control
 from dbguard.protocol import Local, SetPolicy
 
 log = logging.getLogger("dbguard")
@@ -245,7 +246,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server through systemd, so that it is supervised as always."""
-        self._run("sudo", "-n", "/usr/bin/systemctl", "start", self.config.unit)
+        control("start")
 
     def stop(self) -> None:
         """Stop the server in order: all that was written reaches the standbys that stream."""
