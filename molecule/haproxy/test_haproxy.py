@@ -629,8 +629,9 @@ def test_static_files_come_from_memory_and_only_what_is_public(site):
 
     assert served("/static/public.css") == served("/static/public.css")
     assert served("/static/private.css") != served("/static/private.css")
-    assert served("/static/public/../account") != served("/static/public/../account")
-    assert served("/static/public/%2e%2e/account") != served("/static/public/%2e%2e/account")
+    assert served("/static/public/%2faccount") != served("/static/public/%2faccount")
+    for path in ("/static/public/../account", "/static/public/%2e%2e/account"):
+        assert site(path=path)[0].status == 400
     assert served("/public.css") != served("/public.css")
 
 

@@ -53,8 +53,6 @@ KEEP_ALIVE = {"http_keep_alive": "75s"}
 # A shopper's browser asks for some 30 things a page; many shoppers may share one address behind a provider's NAT.
 LIMITS: dict[str, Any] = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
 FEWEST_CONNECTIONS = 20  # a browser's, and a few of its neighbours'
-# Redirects are done in no time: a flood of connections to them must not take the memory of those to the shop.
-REDIRECT_CONNECTIONS = 1000
 # What a user's keys are added to, one by one, instead of replacing it.
 MERGED = ("set_headers", "response_headers", "limits", "timeouts")
 # Guessing passwords is slow at this pace, and nobody who forgot theirs notices it.
@@ -204,7 +202,6 @@ class _Site:
             "binds": self._everywhere(80, **proxied),
             "redirect_https": True,
             "limits": {"connections": LIMITS["connections"], "exempt": list(settings.limit_exempt)},
-            "maxconn": REDIRECT_CONNECTIONS,
         }
         shop = _merged(shop, settings.shop)
         return [redirect, shop, *self._unfiltered(shop), *map(self._further, settings.lb_services)]

@@ -107,18 +107,20 @@ def complete(
 ) -> list[Service]:
     """Return the services as the role's template takes them: filled in, and with what is computed from their keys.
 
-    :param maxconn: connections that HAProxy accepts at once; those with binds and no maxconn of their own share what is left.
+    :param maxconn: connections that HAProxy accepts at once; services with binds and no maxconn of their own share what is left.
     The others are those of `fill`.
     """
     services = fill(given, maps, reserved)
     listening = [service for service in services if service["binds"]]
-    fixed = [service["maxconn"] for service in listening if service["maxconn"]]
-    share = (maxconn - sum(fixed)) // max(len(listening) - len(fixed), 1)
-    if share < 1 and len(fixed) < len(listening):
+    left = maxconn - sum(service["maxconn"] or 0 for service in listening)
+    # Redirects are done in no time: a flood of them must not take the room of those who buy.
+    parts = {service["name"]: 1 if service["redirect_https"] else 8 for service in listening if not service["maxconn"]}
+    if left < sum(parts.values()):
         raise StackError(
-            f"haproxy_maxconn: {maxconn} leaves no connection to services without a maxconn of their own; raise it above {sum(fixed)}"
+            f"haproxy_maxconn: {maxconn} leaves services no connections; raise it by {sum(parts.values()) - left}"
         )
-    return [_resolved(service) | {"maxconn": service["maxconn"] or share} for service in services]
+    shares = {name: left * part // sum(parts.values()) for name, part in parts.items()}
+    return [_resolved(service) | {"maxconn": service["maxconn"] or shares.get(service["name"])} for service in services]
 
 
 def fill(

@@ -528,7 +528,6 @@ def test_one_address_cannot_take_all_that_the_wafs_serve_at_once(capacity, conne
 
 def test_redirects_have_limits_of_their_own():
     redirect = run(STACK, "lb1", limit_exempt=["192.0.2.0/24"])["redirect"]
-    assert redirect["maxconn"] == 1000
     assert (redirect["limits"]["connections"], redirect["limits"]["exempt"]) == (200, ["192.0.2.0/24"])
 
 
@@ -574,10 +573,12 @@ def test_nothing_takes_the_port_of_the_statistics_or_of_the_peers():
 
 
 def test_services_share_the_connections_that_are_left():
-    services = [bound("own", "*", 80) | {"maxconn": 1000}, bound("a", "*", 81), bound("b", "*", 82)]
-    assert [service["maxconn"] for service in haproxy_checked(services, {}, [], 5000)] == [1000, 2000, 2000]
-    with pytest.raises(AnsibleFilterError, match="haproxy_maxconn: 1001 leaves no connection"):
-        haproxy_checked(services, {}, [], 1001)
+    redirect = {"name": "redirect", "binds": [{"address": "*", "port": 83}], "redirect_https": True}
+    services = [bound("own", "*", 80) | {"maxconn": 1000}, bound("a", "*", 81), bound("b", "*", 82), redirect]
+    assert [service["maxconn"] for service in haproxy_checked(services, {}, [], 2700)] == [1000, 800, 800, 100]
+    assert [service["maxconn"] for service in haproxy_checked(services[:1], {}, [], 2700)] == [1000]
+    with pytest.raises(AnsibleFilterError, match="haproxy_maxconn: 1010 leaves services no connections; raise it by 7"):
+        haproxy_checked(services, {}, [], 1010)
 
 
 def test_a_page_is_for_an_answer_that_haproxy_gives():
