@@ -358,7 +358,7 @@ def test_what_another_machine_has_is_refused(hosts, near, address, stranger, unt
         FORGE, stranger, address["lb1"], near(120),
     )  # fmt: skip
     try:
-        done = converge(scenario_more=[more(near(1)), more(near(120), 77)])
+        done = converge(scenario_more=[more(near(1), 78), more(near(120), 77)])
     finally:
         hosts["lb2"].check_output("systemctl stop forge")
     assert done.returncode != 0
@@ -377,7 +377,7 @@ def test_more_virtual_ips_move_nothing(hosts, vip, near):
     # One comes before all others and turns their preferred hosts round, one becomes the first of its group.
     first = holders(hosts, vip)
     before = {name: transitions(host) for name, host in hosts.items()}
-    assert converge(scenario_more=[more(near(50)), more(near(99), group="site")]).returncode == 0
+    assert converge(scenario_more=[more(near(50), 79), more(near(99), group="site")]).returncode == 0
     until(lambda: ask(near(50)))
     until(lambda: ask(near(99)) == first[0])
     assert holders(hosts, vip) == holders(hosts, near(99)) == first
