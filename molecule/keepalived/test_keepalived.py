@@ -348,7 +348,9 @@ def untouched(hosts, answerer):
 
 
 def test_a_bad_configuration_is_refused(untouched):
-    assert converge(keepalived_garp_refresh=-7).returncode != 0
+    done = converge(keepalived_garp_refresh=-7)
+    assert done.returncode != 0
+    assert "failed to validate" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_what_another_machine_has_is_refused(hosts, near, address, stranger, untouched):
