@@ -554,9 +554,9 @@ def openssl(*arguments):
 def test_check_mode_changes_nothing(hosts):
     path = "/etc/haproxy/haproxy.cfg"
     before = hosts["lb1"].file(path).sha256sum
-    done = converge("--check", "--diff", "-e", json.dumps({"haproxy_maxconn": 77}))
+    done = converge("--check", "--diff", "-e", json.dumps({"haproxy_hard_stop_after": "77s"}))
     assert done.returncode == 0, done.stdout
-    assert "maxconn 77" in done.stdout
+    assert "hard-stop-after 77s" in done.stdout
     assert hosts["lb1"].file(path).sha256sum == before
 
 
