@@ -1,7 +1,8 @@
 """A small world of voters, servers, links and clients, in which dbguard's own decision code runs.
 
-Every history is made from its seed alone: nodes lose power, freeze and thaw, daemons and servers crash or hang, links are
-cut both ways or one way, messages are late or lost, clocks run at different speeds. Clients write to every server that
+Every history is made from its seed alone: nodes lose power, freeze and thaw, some together with
+their clocks, daemons and servers crash or hang, links are cut both ways or one way, messages are late or lost, clocks run
+at different speeds. Clients write to every server that
 lets them, whatever a load balancer would say, and remember what was acknowledged.
 """
 
@@ -66,6 +67,7 @@ class Machine:
         self.rate, self.offset = rate, offset
         self.power = True
         self.frozen = False
+        self.clock_stopped: float | None = None  # when, if it stands still while the host is frozen
         self.disk = protocol.Durable()
         self.guard: protocol.Node | None = None
         self.life = 0  # of the daemon
@@ -94,6 +96,7 @@ class World:
         node: type[protocol.Node] = protocol.Node,
         hand_overs: int = 0,
         recovery: float = 0.0,
+        pause: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.policy = policy
@@ -122,6 +125,9 @@ class World:
             if machine.kind == "db":
                 self.later(self.random.random(), machine.name, self.repmgrd, machine)
         self.later(1.0, "", self.write)
+        if pause:
+            seconds = self.random.uniform(6, 9)
+            self.later(FAULTS_FROM + 1, "", self.strike, self.pause_host, self.machines["db1"], seconds)
         for number in range(hand_overs):
             self.later(FAULTS_FROM + 2 * number, "", self.hand_over)
 
@@ -418,7 +424,7 @@ class World:
         ]  # fmt: skip
         if self.policy == "zero_loss":
             # Without synchronous standbys nothing but dbguard stands between a thawed server and its clients.
-            faults += [self.freeze_host, self.freeze_host, self.crash_daemon]
+            faults += [self.freeze_host, self.freeze_host, self.crash_daemon, self.pause_host, self.pause_host]
         for _ in range(self.random.randint(2, 6)):
             fault = self.random.choice(faults)
             machine = self.random.choice(list(self.machines.values()))
@@ -432,6 +438,7 @@ class World:
     def cut_power(self, machine: Machine, seconds: float) -> None:
         if machine.power:
             machine.power = machine.frozen = False
+            machine.clock_stopped = None
             machine.guard = None
             machine.life += 1
             if machine.postgres is not None:
@@ -458,8 +465,17 @@ class World:
             machine.frozen = True
             self.later(seconds, "", self.thaw_host, machine)
 
+    def pause_host(self, machine: Machine, seconds: float) -> None:
+        """Stop the host as a hypervisor stops a virtual machine: its clock stands still too."""
+        if machine.power and not machine.frozen:
+            machine.clock_stopped = self.now
+            self.freeze_host(machine, seconds)
+
     def thaw_host(self, machine: Machine) -> None:
         machine.frozen = False
+        if machine.clock_stopped is not None:
+            machine.offset -= (self.now - machine.clock_stopped) * machine.rate
+            machine.clock_stopped = None
         if machine.postgres is not None:
             self.recheck(machine, machine.postgres)
 
@@ -557,14 +573,22 @@ class World:
                         raise Violation(f"{len(lost)} acknowledged writes are lost on {machine.name}")
 
 
-def run(seed: int, *, node: type[protocol.Node] = protocol.Node, hand_overs: int = 0, recovery: float = 0.0) -> World:
+def run(
+    seed: int,
+    *,
+    node: type[protocol.Node] = protocol.Node,
+    hand_overs: int = 0,
+    recovery: float = 0.0,
+    pause: bool = False,
+) -> World:
     """Run one history; every tenth has three databases, every third is asynchronous.
 
     :param recovery: for how many seconds a primary's server may replay its log before it answers.
+    :param pause: whether the first primary's host and its clock stand still for longer than the lease, on top of all else.
     """
     world = World(
         seed, databases=3 if seed % 10 == 9 else 2, policy="available" if seed % 3 == 0 else "zero_loss", node=node,
-        hand_overs=hand_overs, recovery=recovery,
+        hand_overs=hand_overs, recovery=recovery, pause=pause,
     )  # fmt: skip
     try:
         world.run()

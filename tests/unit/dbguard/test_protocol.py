@@ -123,6 +123,46 @@ def test_a_voter_keeps_its_promise():
     assert not voter.receive(8.2, "db1", Renew(1, RECORD, PEER)).granted
 
 
+def test_a_leader_goes_on_in_the_term_of_a_candidate_that_stood_in_vain():
+    leader = leading()
+    refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=PEER)
+    leader.replied(0.1, "db2", 0.1, Renew(1, RECORD, PEER), refusal)
+    asked = {send.message for send in done(leader.tick(0.1), Send)}
+    assert asked == {Renew(3, RECORD, PEER)}  # nobody has agreed to a record of that term yet
+    grant(leader, 0.1, "witness1")
+    asked = {send.message for send in done(leader.tick(0.1), Send)}
+    assert asked == {Renew(3, Record(3, 6, "db1", BOTH), PEER)}
+    candidate = node("db2", Durable(2, "db2", RECORD))
+    candidate.promised_to, candidate.promised_until = "db2", 3.0
+    assert candidate.receive(0.1, "db1", asked.pop()).granted
+
+
+def test_a_primary_whose_clock_stood_still_does_not_take_the_lead_back():
+    successor = Durable(2, "db2", Record(2, 6, "db2", frozenset({"db2"})))
+    stale = leading()
+    # It hears of the successor's vote before it hears of its record ...
+    refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=PEER)
+    stale.replied(0.1, "witness1", 0.1, Renew(1, RECORD, PEER), refusal)
+    asked = {send.message for send in done(stale.tick(0.1), Send)}.pop()
+    voter = node("witness1", Durable(2, "db2", RECORD))
+    voter.receive(50, "db2", Renew(2, RECORD, PEER))
+    assert "promised db2" in voter.receive(51, "db1", asked).reason
+    voter.receive(52, "db2", Renew(2, successor.record, PEER))
+    assert voter.receive(60, "db1", asked).reason == "knows a newer record"  # though db2 has fallen silent
+    assert voter.durable == successor
+    # ... and then makes way at once.
+    stale.replied(0.2, "witness1", 0.2, asked, Reply(granted=False, durable=successor, peer=PEER))
+    assert not stale.leading
+    stale.spare_until = 0
+    assert [do.what for do in done(stale.tick(0.2))] == ["fence"]
+
+
+def test_a_primary_whose_clock_stood_still_follows_as_soon_as_it_hears_its_successor():
+    stale = leading()
+    assert stale.receive(0.1, "db2", Renew(2, Record(2, 6, "db2", frozenset({"db2"})), PEER)).granted
+    assert not stale.may_write(0.1)
+
+
 def test_a_voter_that_was_restarted_waits_for_a_whole_lease():
     voter = node("witness1", now=100)
     assert not voter.receive(102.9, "db2", Ask(2, binding=True)).granted

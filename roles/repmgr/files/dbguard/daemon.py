@@ -32,6 +32,11 @@ REJOIN_PAUSE = (
 START_TRIES = 10  # in a row, until a standby that can't be started is brought back instead
 
 
+def clock() -> float:
+    """Return the seconds on a clock that also counts those in which the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Slot:
     """Holds the newest of what is to be done; what was not yet begun when something newer came is dropped."""
 
@@ -72,7 +77,7 @@ class Guard:
         self.lock = threading.Lock()
         self.wake = threading.Event()
         self.node = protocol.Node(
-            config.node, config.kinds, self.timers, config.durability, self.memory.durable, time.monotonic()
+            config.node, config.kinds, self.timers, config.durability, self.memory.durable, clock()
         )
         self.addresses = {peer["name"]: peer["address"] for peer in config.peers}
         self.outgoing = {name: Slot() for name in self.addresses}
@@ -98,7 +103,7 @@ class Guard:
             self.wake.wait(self.config.timers["tick"])
             self.wake.clear()
             with self.lock:
-                now = time.monotonic()
+                now = clock()
                 actions = self.node.tick(now)
                 self.memory.keep(self.node.durable)
                 primary = self.node.primary(now)
@@ -159,14 +164,14 @@ class Guard:
                 log.debug("%s: %s", name, error)
                 continue
             with self.lock:
-                self.node.replied(time.monotonic(), name, sent, message, reply)
+                self.node.replied(clock(), name, sent, message, reply)
                 self.memory.keep(self.node.durable)
             self.wake.set()
 
     def receive(self, sender: str, message: protocol.Message) -> protocol.Reply:
         """Answer another voter."""
         with self.lock:
-            reply = self.node.receive(time.monotonic(), sender, message)
+            reply = self.node.receive(clock(), sender, message)
             self.memory.keep(self.node.durable)
         self.wake.set()
         return reply
@@ -174,7 +179,7 @@ class Guard:
     def watch(self) -> None:
         """Observe the local server for ever."""
         while True:
-            began = time.monotonic()
+            began = clock()
             local = self.postgres.observe()
             with self.lock:
                 changed = local != self.node.local
@@ -184,7 +189,7 @@ class Guard:
                 self.wake.set()
             if changed:
                 self.wake.set()
-            time.sleep(max(0.05, self.config.interval - (time.monotonic() - began)))
+            time.sleep(max(0.05, self.config.interval - (clock() - began)))
 
     def apply_policy(self) -> None:
         """Bring each policy into effect, for ever."""
@@ -211,7 +216,7 @@ class Guard:
                     self._put_off(problem)
                 time.sleep(1)
             finally:
-                self.server_done = time.monotonic()
+                self.server_done = clock()
 
     def _put_off(self, problem: str) -> None:
         self.rejoin_pause = min(2 * self.rejoin_pause, REJOIN_PAUSE) or 1.0
@@ -246,7 +251,7 @@ class Guard:
 
     def _keep_registered(self) -> None:
         with self.lock:
-            now = time.monotonic()
+            now = clock()
             role, leader = self.node.role(now), self.node.primary(now)
             receiving, writable = self.node.local.receiving, self.node.writable(now)
         if self.server_busy or self.paused_file.exists():
@@ -275,7 +280,7 @@ class Guard:
         """Return all that people and programs may want to know."""
         with self.lock:
             node = self.node
-            now = time.monotonic()
+            now = clock()
             lease = node.lease_until() - now if node.leading else 0.0
             return {
                 "node": self.config.node,
@@ -306,18 +311,18 @@ class Guard:
         """Tell whether this node is a standby that is at most so many seconds behind."""
         lag = self.postgres.lag
         with self.lock:
-            role = self.node.role(time.monotonic())
+            role = self.node.role(clock())
             return role == "standby" and lag is not None and lag <= max_lag
 
     def writable(self) -> bool:
         """Tell whether clients should write here."""
         with self.lock:
-            return self.node.writable(time.monotonic())
+            return self.node.writable(clock())
 
     def known(self) -> bool:
         """Tell whether the newest observation is fresh."""
         with self.lock:
-            return time.monotonic() - self.node.observed <= self.timers.patience
+            return clock() - self.node.observed <= self.timers.patience
 
     def _show(self) -> None:
         """Log what has changed, and write the state file then and every second."""
@@ -333,7 +338,7 @@ class Guard:
         for name, line in lines.items():
             if line and self.shown.get(name) != line:
                 log.info("%s", line)
-        now = time.monotonic()
+        now = clock()
         if lines != self.shown or now - self.shown_at > 1:
             write_state(self.config, state)
             self.shown, self.shown_at = lines, now
@@ -380,10 +385,10 @@ class Guard:
         return commands[path]()
 
     def _until(self, check: Callable[[float], bool], seconds: float) -> bool:
-        end = time.monotonic() + seconds
+        end = clock() + seconds
         while True:
             with self.lock:
-                now = time.monotonic()
+                now = clock()
                 if check(now):
                     return True
             if now > end:
@@ -391,7 +396,7 @@ class Guard:
             time.sleep(0.05)
 
     def _may_promote(self) -> str:
-        began = time.monotonic()
+        began = clock()
         seconds = self.timers.lease + self.timers.heartbeat
         with self.lock:
             self.node.sound_out(began, seconds)
@@ -402,29 +407,29 @@ class Guard:
     def _promote(self) -> str:
         seconds = self.config.timers["promote"]
         with self.lock:
-            self.node.want_promotion(time.monotonic(), seconds)
+            self.node.want_promotion(clock(), seconds)
         self.wake.set()
         done = self._until(self.node.writable, seconds)
         return "" if done else self.node.refusal or self.node.note or "it took too long"
 
     def _hand_over(self, to: str) -> str:
         with self.lock:
-            problem = self.node.hand_over(time.monotonic(), to)
+            problem = self.node.hand_over(clock(), to)
             heir = self.node.heir
         if problem:
             return problem
         self.wake.set()
-        end = time.monotonic() + self.config.timers["promote"]
-        if not self._until(lambda _: not self.node.handing_over, end - time.monotonic()):
+        end = clock() + self.config.timers["promote"]
+        if not self._until(lambda _: not self.node.handing_over, end - clock()):
             return "the server did not stop"
-        if not self._until(lambda now: bool(self.node.primary(now)) or self.node.writable(now), end - time.monotonic()):
+        if not self._until(lambda now: bool(self.node.primary(now)) or self.node.writable(now), end - clock()):
             return "the server has stopped, but no other has become the primary yet"
         return f"{heir} did not take over, so this node is the primary again" if self.writable() else ""
 
     def _rejoin(self) -> str:
         """Have the old primary, or a standby that receives nothing, brought back; return before that is done."""
         with self.lock:
-            now = time.monotonic()
+            now = clock()
             if self.config.kind != "db":
                 return "this is no database's host"
             if self.node.leading or self.node.role(now) == "primary":

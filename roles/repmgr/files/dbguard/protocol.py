@@ -300,11 +300,20 @@ class Node:
         mine = self.durable
         if mine.term == 0:
             return False, "knows nothing yet"
+        self._make_way(now, message.record)
         if message.term < mine.term or (message.term == mine.term and mine.vote != sender):
             return False, f"follows {mine.vote} in term {mine.term}"
-        if message.term > mine.term:
-            self._step_down(now)
         record = mine.record
+        if message.term > mine.term:
+            # A record of that very term tells that a majority follows the sender. Without one, only the sender's clock says
+            # that nobody else was elected meanwhile.
+            if message.record.term < message.term:
+                holder = self.promised_to or mine.vote
+                if now < self.promised_until and holder != sender:
+                    return False, f"promised {holder} {self.promised_until - now:.1f} s more"
+                if record and record[:2] > message.record[:2]:
+                    return False, "knows a newer record"
+            self._step_down(now)
         if record is None or message.record[:2] > record[:2]:
             record = message.record
         self.durable = Durable(message.term, sender, record)
@@ -335,6 +344,7 @@ class Node:
         """Take in the reply to a message that was sent at this time."""
         self.heard[peer] = (now, reply.peer)
         self.newest_term = max(self.newest_term, reply.durable.term)
+        self._make_way(now, reply.durable.record)
         if isinstance(message, Renew):
             if not self.leading or message.term != self.durable.term:
                 return
@@ -348,6 +358,12 @@ class Node:
             wanted = (self.campaign_term, self.campaign == "voting")
             if self.durable.term == 0 or message == wanted:
                 self.replies[peer] = (sent, reply)
+
+    def _make_way(self, now: float, record: Record | None) -> None:
+        """Cease to lead when somebody else was elected although this node holds its lease: its clock has stood still."""
+        mine = self.durable.record
+        if self.leading and record and mine and record[:2] > mine[:2]:
+            self._step_down(now)
 
     # Time passes -------------------------------------------------------------------------------------------------
 
@@ -556,11 +572,14 @@ class Node:
             return []
         if now < lease and self.newest_term > self.durable.term:
             # Somebody stood for election in vain. While the lease holds nobody else can be elected, so this node may
-            # simply go on in a term in which that voter will follow again.
+            # simply go on in a term in which that voter will follow again. Its record is of that term only when a majority
+            # follows there: should this node's clock have stood still, somebody else may well have been elected.
             self.newest_term += 1
-            record = Record(self.newest_term, record.number + 1, self.name, record.members)
             self.durable = Durable(self.newest_term, self.name, record)
+            self.stored = {}
             self.renewed = NEVER
+        if record.term < self.durable.term and self._committed():
+            self._propose(record.members)
         if self.handing_over and self.role(now) == "stopped":
             self._step_down(now)
             self.promised_until = now
@@ -607,7 +626,7 @@ class Node:
     def _keep_policy(self, now: float) -> list[Action]:
         """Keep the record and the standbys that the server waits for in step, always in the safe order."""
         record = self.durable.record
-        if record is None or self.role(now) == "unknown":
+        if record is None or record.term < self.durable.term or self.role(now) == "unknown":
             return []
         me = frozenset((self.name,))
         if self.policy == "available":
