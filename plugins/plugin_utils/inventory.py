@@ -191,7 +191,12 @@ def _check_groups(vips: Sequence[VirtualIp]) -> list[Finding]:
 def _check_database_settings(variables: Variables, topology: Topology) -> list[Finding]:
     """Find settings that the databases can't live with."""
     findings = []
-    for host in [*topology["tiers"]["db"], *topology["tiers"]["witness"]]:
+    voters = [*topology["tiers"]["db"], *topology["tiers"]["witness"]]
+    # Voters whose timers differ agree on the longest lease, which makes a failover slower than its budget; which writes may be
+    # lost must not depend on who happens to be the primary.
+    for name in ("repmgr_rto", "repmgr_durability", "postgresql_durability"):
+        variables.shared(voters, name)
+    for host in voters:
         given = variables.get(host, "postgresql_settings")
         names = ("repmgr_durability", "postgresql_durability")
         durability = next((value for name in names if (value := variables.get(host, name))), "zero_loss")

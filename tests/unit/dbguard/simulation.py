@@ -16,6 +16,7 @@ from typing import Any
 from dbguard import protocol
 
 TIMERS = protocol.Timers(lease=3.0, heartbeat=0.75, patience=1.5, fence=0.8, drift=0.01)
+SLOWER = protocol.Timers(lease=6.0, heartbeat=1.5, patience=3.0, fence=0.8, drift=0.01)  # of another preset
 TICK = 0.25  # the longest pause between two looks of the daemon
 FAULTS_FROM, FAULTS_UNTIL, END = 3.5, 12.5, 120.0
 EMPTY: frozenset[str] = frozenset()
@@ -65,6 +66,7 @@ class Machine:
         self.name = name
         self.kind = kind
         self.rate, self.offset = rate, offset
+        self.timers = TIMERS
         self.power = True
         self.frozen = False
         self.clock_stopped: float | None = None  # when, if it stands still while the host is frozen
@@ -97,8 +99,10 @@ class World:
         hand_overs: int = 0,
         recovery: float = 0.0,
         pause: bool = False,
+        mixed: bool = False,
     ) -> None:
         self.random = random.Random(seed)
+        self.mixed = mixed
         self.policy = policy
         self.node = node
         self.now = 0.0
@@ -158,7 +162,11 @@ class World:
         machine.life += 1
         machine.busy = machine.policy_busy = False
         machine.policy_next = None
-        machine.guard = self.node(machine.name, self.kinds, TIMERS, self.policy, machine.disk, self.clock(machine))
+        if self.mixed:
+            machine.timers = self.random.choice((TIMERS, SLOWER))
+        machine.guard = self.node(
+            machine.name, self.kinds, machine.timers, self.policy, machine.disk, self.clock(machine)
+        )
         self.later(self.random.uniform(0, TICK), machine.name, self.tick, machine, machine.life)
 
     def tick(self, machine: Machine, life: int) -> None:
@@ -580,15 +588,18 @@ def run(
     hand_overs: int = 0,
     recovery: float = 0.0,
     pause: bool = False,
+    mixed: bool = False,
 ) -> World:
     """Run one history; every tenth has three databases, every third is asynchronous.
 
     :param recovery: for how many seconds a primary's server may replay its log before it answers.
     :param pause: whether the first primary's host and its clock stand still for longer than the lease, on top of all else.
+    :param mixed: whether each daemon, whenever it starts, has the timers of any preset.
     """
     world = World(
         seed, databases=3 if seed % 10 == 9 else 2, policy="available" if seed % 3 == 0 else "zero_loss", node=node,
         hand_overs=hand_overs, recovery=recovery, pause=pause,
+        mixed=mixed,
     )  # fmt: skip
     try:
         world.run()

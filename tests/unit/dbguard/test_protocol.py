@@ -119,7 +119,7 @@ def test_a_voter_keeps_its_promise():
     assert voter.receive(5, "db1", Renew(1, RECORD, PEER)).granted
     assert "promised db1" in voter.receive(7.9, "db2", Ask(2, binding=True)).reason
     assert voter.receive(8.1, "db2", Ask(2, binding=True)).granted
-    assert voter.durable == Durable(2, "db2", RECORD)
+    assert voter.durable == Durable(2, "db2", RECORD, 3.0)
     assert not voter.receive(8.2, "db1", Renew(1, RECORD, PEER)).granted
 
 
@@ -128,10 +128,10 @@ def test_a_leader_goes_on_in_the_term_of_a_candidate_that_stood_in_vain():
     refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=PEER)
     leader.replied(0.1, "db2", 0.1, Renew(1, RECORD, PEER), refusal)
     asked = {send.message for send in done(leader.tick(0.1), Send)}
-    assert asked == {Renew(3, RECORD, PEER)}  # nobody has agreed to a record of that term yet
+    assert asked == {Renew(3, RECORD, PEER, 3.0)}  # nobody has agreed to a record of that term yet
     grant(leader, 0.1, "witness1")
     asked = {send.message for send in done(leader.tick(0.1), Send)}
-    assert asked == {Renew(3, Record(3, 6, "db1", BOTH), PEER)}
+    assert asked == {Renew(3, Record(3, 6, "db1", BOTH), PEER, 3.0)}
     candidate = node("db2", Durable(2, "db2", RECORD))
     candidate.promised_to, candidate.promised_until = "db2", 3.0
     assert candidate.receive(0.1, "db1", asked.pop()).granted
@@ -149,7 +149,7 @@ def test_a_primary_whose_clock_stood_still_does_not_take_the_lead_back():
     assert "promised db2" in voter.receive(51, "db1", asked).reason
     voter.receive(52, "db2", Renew(2, successor.record, PEER))
     assert voter.receive(60, "db1", asked).reason == "knows a newer record"  # though db2 has fallen silent
-    assert voter.durable == successor
+    assert voter.durable == successor._replace(lease=3.0)
     # ... and then makes way at once.
     stale.replied(0.2, "witness1", 0.2, asked, Reply(granted=False, durable=successor, peer=PEER))
     assert not stale.leading
@@ -167,6 +167,27 @@ def test_a_voter_that_was_restarted_waits_for_a_whole_lease():
     voter = node("witness1", now=100)
     assert not voter.receive(102.9, "db2", Ask(2, binding=True)).granted
     assert voter.receive(103.1, "db2", Ask(2, binding=True)).granted
+
+
+def test_a_voter_promises_as_long_as_the_leader_relies_on_even_when_it_is_restarted():
+    voter = node("witness1")
+    assert voter.receive(5, "db1", Renew(1, RECORD, PEER, 15.0)).granted
+    assert "promised db1" in voter.receive(19.9, "db2", Ask(2, binding=True)).reason
+    voter = node("witness1", voter.durable, now=6)
+    assert not voter.receive(20.9, "db2", Ask(2, binding=True)).granted
+    assert voter.receive(21.1, "db2", Ask(2, True, 15.0)).granted
+    assert "promised db2" in voter.receive(36, "db1", Ask(3, binding=True)).reason
+    assert voter.receive(36.2, "db1", Ask(3, binding=True)).granted
+
+
+def test_what_a_voter_forgot_to_have_promised_it_learns_with_all_else():
+    voter = node("witness1", Durable())
+    voter.tick(0)
+    for peer, lease in (("db1", 15.0), ("db2", 3.0)):
+        voter.replied(0.1, peer, 0.0, Ask(0, binding=False), Reply(False, Durable(1, "db1", RECORD, lease), PEER))
+    voter.tick(0.2)
+    assert voter.durable == Durable(1, "db1", RECORD, 15.0)
+    assert not voter.receive(15.1, "db2", Ask(2, binding=True)).granted
 
 
 def test_a_voter_votes_once_in_a_term():
@@ -197,7 +218,7 @@ def test_the_heir_stands_for_election_at_once_and_nobody_else_does():
         voter.receive(5, "db1", Renew(1, RECORD, PEER))
         voter.observe(5, voter.local)
         assert voter.receive(5.1, "db1", Release(1, "db2")).granted
-    assert {send.message for send in done(heir.tick(5.1), Send)} == {Ask(2, binding=False)}
+    assert {send.message for send in done(heir.tick(5.1), Send)} == {Ask(2, False, 3.0)}
     assert not done(witness.tick(5.1), Send)
 
 
@@ -285,7 +306,7 @@ def test_it_learns_from_all_the_others_and_from_nobody_less():
     assert "not heard: db2" in voter.note
     voter.replied(0.3, "db2", 0.0, Ask(0, binding=False), Reply(False, Durable(2, "db2", RECORD), PEER))
     voter.tick(0.4)
-    assert voter.durable == Durable(2, "db2", RECORD)
+    assert voter.durable == Durable(2, "db2", RECORD, 3.0)
 
 
 def test_a_new_cluster_is_not_founded_while_two_hosts_hold_a_primary_s_data():
@@ -315,7 +336,7 @@ def test_a_standby_in_the_record_is_elected_and_promoted_once_its_own_record_is_
     candidate.observe(0, STANDBY)
     candidate.want_promotion(0, 10)
     assert not done(elect(candidate, 0))
-    assert candidate.durable == Durable(2, "db2", Record(2, 6, "db2", frozenset({"db2"})))
+    assert candidate.durable == Durable(2, "db2", Record(2, 6, "db2", frozenset({"db2"})), 3.0)
     assert not candidate.writable(0)
     grant(candidate, 0, "witness1")
     policy = done(candidate.tick(0), protocol.SetPolicy)
@@ -425,12 +446,12 @@ def test_an_old_observation_counts_for_nothing():
     assert not leader.writable(1.6)
 
 
-@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER), Ask(4, binding=True), Release(5, "db2")])
+@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER, 6.0), Ask(4, True, 6.0), Release(5, "db2")])
 def test_messages_survive_the_wire(message):
     assert wire.message_from(wire.message_to(message)) == message
 
 
-@pytest.mark.parametrize("durable", [Durable(), Durable(3, "db1", RECORD)])
+@pytest.mark.parametrize("durable", [Durable(), Durable(3, "db1", RECORD, 6.0)])
 def test_replies_survive_the_wire(durable):
     reply = Reply(True, durable, PEER, "because")
     assert wire.reply_from(wire.reply_to(reply)) == reply

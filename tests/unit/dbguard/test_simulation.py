@@ -32,6 +32,11 @@ def test_no_primary_whose_clock_stood_still_takes_the_lead_back_from_its_success
             simulation.run(seed, pause=True)
 
 
+def test_no_presets_that_differ_lose_a_write_or_have_two_sides_or_keep_the_service_down():
+    for seed in range(HISTORIES // 5):
+        simulation.run(seed, mixed=True)
+
+
 def first_violation(node: type[protocol.Node], what: str, **world: Any) -> str:
     for seed in range(2000):
         try:
@@ -88,6 +93,14 @@ def test_it_notices_when_a_leader_is_believed_that_nobody_was_elected_after_it()
             pass
 
     assert "acknowledged writes are lost" in first_violation(Trusting, "are lost", pause=True)
+
+
+def test_it_notices_when_voters_promise_less_than_a_leader_relies_on():
+    class Hurried(protocol.Node):
+        def _promise(self, now, to, message, record):
+            super()._promise(now, to, message._replace(lease=0.0), record)
+
+    assert "can both acknowledge writes" in first_violation(Hurried, "can both acknowledge", mixed=True)
 
 
 @pytest.mark.parametrize("seed", [9, 31, 1033, 1208, 1589, 3134, 4495])

@@ -136,6 +136,39 @@ def test_settings_that_would_cost_data(sound, variables, lines):
     assert findings(set_all(sound(), **variables)) == lines
 
 
+SHARED_MEND = "set it once for all hosts, in group_vars/all"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "lines"),
+    [
+        ("repmgr_rto", {"db1": "wide", "db2": "wide", "witness1": "wide"}, []),
+        (
+            "repmgr_rto",
+            {"db1": "wide", "db2": "fast", "witness1": "wide"},
+            [f"repmgr_rto on db2: differs from what db1 has; {SHARED_MEND}"],
+        ),
+        ("repmgr_rto", {"db1": "wide", "db2": "wide"}, [f"repmgr_rto on witness1: is not set, though db1 has it; {SHARED_MEND}"]),
+        (
+            "repmgr_durability",
+            {"db1": "zero_loss", "db2": "available", "witness1": "zero_loss"},
+            [f"repmgr_durability on db2: differs from what db1 has; {SHARED_MEND}"],
+        ),
+        (
+            "postgresql_durability",
+            {"db2": "available"},
+            [f"postgresql_durability on db1, witness1: is not set, though db2 has it; {SHARED_MEND}"],
+        ),
+        ("repmgr_rto", {"app1": "wide"}, []),
+    ],
+)  # fmt: skip
+def test_the_voters_have_one_preset_and_one_durability(sound, name, values, lines):
+    inventory = sound()
+    for host, value in values.items():
+        inventory[0][host][name] = value
+    assert findings(inventory) == lines
+
+
 VIP_MEND = "choose a free address in the lb hosts' subnet, with that subnet's prefix length"
 
 

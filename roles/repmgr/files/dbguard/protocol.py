@@ -4,8 +4,9 @@ All database hosts and witnesses are voters. The leader of a term is the only on
 while a majority has promised it a *lease*. The one thing they agree on is the *record*: which databases hold every
 acknowledged write, and so may be promoted.
 
-* Lease: a voter that grants a renewal promises to vote for nobody else for ``lease`` seconds of its own clock. The
-  leader counts from when it *sent* the request, less what clocks may drift and what fencing takes.
+* Lease: a voter that grants a renewal promises to vote for nobody else for ``lease`` seconds of its own clock, the
+  leader's or its own, whichever is longer. The leader counts from when it *sent* the request, less what clocks may drift
+  and what fencing takes.
 * Election: a candidate needs the votes of a majority, each given only when that voter's promise has run out, and must
   stand in the newest record that they know. It is promoted when a majority has stored its own record.
 * Record: a standby is taken out of the record before the primary stops waiting for it, and put in when the primary
@@ -57,6 +58,7 @@ class Durable(NamedTuple):
     term: int = 0
     vote: str = ""  # whom this voter follows in that term
     record: Record | None = None
+    lease: float = 0.0  # for how many seconds it promised that when it last did
 
 
 class Local(NamedTuple):
@@ -85,6 +87,7 @@ class Renew(NamedTuple):
     term: int
     record: Record
     peer: Peer
+    lease: float = 0.0  # in seconds, as the leader counts; 0: one of an older version does not tell
 
 
 class Ask(NamedTuple):
@@ -92,6 +95,7 @@ class Ask(NamedTuple):
 
     term: int
     binding: bool
+    lease: float = 0.0
 
 
 class Release(NamedTuple):
@@ -166,7 +170,7 @@ class Node:
 
         # As a voter. What was promised before the start is forgotten, so it may be anything.
         self.promised_to = ""
-        self.promised_until = now + timers.lease
+        self.promised_until = now + max(timers.lease, durable.lease)
         self.heard: dict[str, tuple[float, Peer]] = {}
 
         # As the leader. A server that runs already is given a moment in which to get the lease again.
@@ -316,9 +320,7 @@ class Node:
             self._step_down(now)
         if record is None or message.record[:2] > record[:2]:
             record = message.record
-        self.durable = Durable(message.term, sender, record)
-        self.newest_term = max(self.newest_term, message.term)
-        self.promised_to, self.promised_until = sender, now + self.timers.lease
+        self._promise(now, sender, message, record)
         self.heard[sender] = (now, message.peer)
         self.leaderless_since = now
         return True, ""
@@ -335,10 +337,15 @@ class Node:
         if message.binding:
             if sender != self.name:
                 self._step_down(now)
-            self.durable = Durable(message.term, sender, mine.record)
-            self.newest_term = max(self.newest_term, message.term)
-            self.promised_to, self.promised_until = sender, now + self.timers.lease
+            self._promise(now, sender, message, mine.record)
         return True, ""
+
+    def _promise(self, now: float, to: str, message: Renew | Ask, record: Record | None) -> None:
+        """Follow this voter in its term, and nobody else for as long as it relies on that."""
+        lease = max(self.timers.lease, message.lease)
+        self.durable = Durable(message.term, to, record, lease)
+        self.newest_term = max(self.newest_term, message.term)
+        self.promised_to, self.promised_until = to, now + lease
 
     def replied(self, now: float, peer: str, sent: float, message: Message, reply: Reply) -> None:
         """Take in the reply to a message that was sent at this time."""
@@ -356,7 +363,7 @@ class Node:
                 self.newest_term = max(self.newest_term, message.term + 1)
         elif isinstance(message, Ask) and sent >= self.campaign_began:
             wanted = (self.campaign_term, self.campaign == "voting")
-            if self.durable.term == 0 or message == wanted:
+            if self.durable.term == 0 or message[:2] == wanted:
                 self.replies[peer] = (sent, reply)
 
     def _make_way(self, now: float, record: Record | None) -> None:
@@ -393,9 +400,11 @@ class Node:
             if known:
                 records = [durable.record for durable in known if durable.record]
                 newest = max(known, key=lambda durable: durable.term)
-                self.durable = newest._replace(record=max(records, key=lambda record: record[:2], default=None))
+                newest_record = max(records, key=lambda record: record[:2], default=None)
+                lease = max(self.timers.lease, *(durable.lease for durable in known))
+                self.durable = newest._replace(record=newest_record, lease=lease)
                 self.newest_term = self.durable.term
-                self.promised_to, self.promised_until = "", now + self.timers.lease
+                self.promised_to, self.promised_until = "", now + lease
                 self.spare_until = now + self.timers.lease
                 self.replies = {}
                 return []
@@ -444,7 +453,7 @@ class Node:
         self.cleared = now
         self.campaign = ""
         # This node's own vote comes first, and on disk before anybody hears of it.
-        if not stands or not self._on_ask(now, self.name, Ask(self.newest_term + 1, binding=True))[0]:
+        if not stands or not self._on_ask(now, self.name, self._ask(self.newest_term + 1, binding=True))[0]:
             return []
         return self._ask_all(now, "voting", self.durable.term)
 
@@ -482,7 +491,7 @@ class Node:
         return [name for name, peer in peers.items() if name in members and peer.timeline > self.local.timeline]
 
     def _own_answer(self, now: float) -> tuple[bool, Durable, Peer, str]:
-        granted, reason = self._on_ask(now, self.name, Ask(self.campaign_term, binding=False))
+        granted, reason = self._on_ask(now, self.name, self._ask(self.campaign_term, binding=False))
         return granted, self.durable, self._peer(now), reason
 
     def _reserve(self) -> float:
@@ -503,7 +512,10 @@ class Node:
     def _ask_all(self, now: float, campaign: Literal["sounding", "voting"], term: int) -> list[Action]:
         self.campaign, self.campaign_term, self.campaign_began = campaign, term, now
         self.replies = {}
-        return [Send(peer, Ask(term, binding=campaign == "voting")) for peer in self.others]
+        return [Send(peer, self._ask(term, binding=campaign == "voting")) for peer in self.others]
+
+    def _ask(self, term: int, *, binding: bool) -> Ask:
+        return Ask(term, binding, self.timers.lease)
 
     def _ask_again(self, now: float) -> list[Action]:
         """Ask those anew who have refused: most often the lease of a lost primary has not run out there yet."""
@@ -511,7 +523,7 @@ class Node:
             return []
         self.asked_again = now
         refused = [peer for peer, (_, reply) in self.replies.items() if not reply.granted]
-        return [Send(peer, Ask(self.campaign_term, binding=False)) for peer in refused]
+        return [Send(peer, self._ask(self.campaign_term, binding=False)) for peer in refused]
 
     def _elected(self, now: float, newest: Record) -> None:
         """Begin to lead; the record becomes this node's own before its server may write."""
@@ -527,6 +539,7 @@ class Node:
     # As the leader -----------------------------------------------------------------------------------------------
 
     def _lead_from(self, now: float) -> None:
+        self.durable = self.durable._replace(lease=self.timers.lease)
         self.leading, self.leading_since, self.held = True, now, False
         self.granted, self.stored = {}, {}
         self.healthy, self.served = now, False
@@ -575,7 +588,7 @@ class Node:
             # simply go on in a term in which that voter will follow again. Its record is of that term only when a majority
             # follows there: should this node's clock have stood still, somebody else may well have been elected.
             self.newest_term += 1
-            self.durable = Durable(self.newest_term, self.name, record)
+            self.durable = self.durable._replace(term=self.newest_term)
             self.stored = {}
             self.renewed = NEVER
         if record.term < self.durable.term and self._committed():
@@ -600,7 +613,7 @@ class Node:
         if fit and (fresh or now - self.renewed >= timers.heartbeat):
             self.renewed = now
             self.promised_to, self.promised_until = self.name, now + timers.lease
-            message = Renew(self.durable.term, self.durable.record or record, self._peer(now))
+            message = Renew(self.durable.term, self.durable.record or record, self._peer(now), timers.lease)
             actions += [Send(peer, message) for peer in self.others]
         return actions
 

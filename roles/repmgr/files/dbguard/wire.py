@@ -26,7 +26,8 @@ def durable_to(durable: Durable) -> dict[str, Any]:
 
 def durable_from(data: dict[str, Any]) -> Durable:
     """Return what a voter must not forget."""
-    return Durable(int(data["term"]), str(data["vote"]), record_from(data["record"]))
+    record = record_from(data["record"])
+    return Durable(int(data["term"]), str(data["vote"]), record, float(data.get("lease", 0)))
 
 
 def message_to(message: Message) -> dict[str, Any]:
@@ -44,11 +45,12 @@ def message_from(data: dict[str, Any]) -> Message:
     """
     term = int(data["term"])
     record = record_from(data.get("record"))
+    lease = float(data.get("lease", 0))
     match data["kind"]:
         case "Renew" if record is not None:
-            return Renew(term, record, Peer(**data["peer"]))
+            return Renew(term, record, Peer(**data["peer"]), lease)
         case "Ask":
-            return Ask(term, bool(data["binding"]))
+            return Ask(term, bool(data["binding"]), lease)
         case "Release":
             return Release(term, str(data.get("heir", "")))
     raise ValueError("no such message")
