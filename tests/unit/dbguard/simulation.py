@@ -1,8 +1,8 @@
 """A small world of voters, servers, links and clients, in which dbguard's own decision code runs.
 
 Every history is made from its seed alone: nodes lose power, freeze and thaw, some together with
-their clocks, daemons and servers crash or hang, links are cut both ways or one way, messages are late or lost, clocks run
-at different speeds. Clients write to every server that
+their clocks, daemons and servers crash or hang, links are cut both ways or one way, messages are late or lost, or wait
+until a link is mended, clocks run at different speeds. Clients write to every server that
 lets them, whatever a load balancer would say, and remember what was acknowledged.
 """
 
@@ -70,6 +70,7 @@ class Machine:
         self.power = True
         self.frozen = False
         self.clock_stopped: float | None = None  # when, if it stands still while the host is frozen
+        self.deluded_until = 0.0  # until when it may think that it leads though its clock stood still
         self.disk = protocol.Durable()
         self.guard: protocol.Node | None = None
         self.life = 0  # of the daemon
@@ -184,8 +185,11 @@ class World:
             guard.observe(now, protocol.Local("primary"))
         elif postgres.recovering or not (postgres.running and postgres.frozen):
             guard.observe(now, self.observation(machine, postgres))
+        led = guard.leading
         actions = guard.tick(now)
         machine.disk = guard.durable
+        if guard.leading and guard.held and not led:
+            self.check_elected(machine)
         for action in actions:
             if isinstance(action, protocol.Send):
                 self.post(
@@ -196,6 +200,15 @@ class World:
                 self.policy_worker(machine, machine.life)
             else:
                 self.do(machine, action)
+
+    def sure(self, machine: Machine) -> bool:
+        """Tell whether the daemon runs and the clock that it goes by is right."""
+        return machine.guard is not None and not machine.frozen and self.now > machine.deluded_until
+
+    def check_elected(self, machine: Machine) -> None:
+        for other in self.machines.values():
+            if other is not machine and self.sure(other) and other.guard and other.guard.may_write(self.clock(other)):
+                raise Violation(f"{machine.name} was elected while {other.name} held the lease")
 
     def observation(self, machine: Machine, postgres: Postgres) -> protocol.Local:
         if postgres.recovering:
@@ -224,13 +237,27 @@ class World:
     def post(self, sender: str, to: str, what: Callable[..., None], *arguments: Any) -> None:
         if self.reachable(sender, to) and self.random.random() >= self.loss:
             self.later(self.random.choice((0.002, 0.01, 0.05, 0.3)), to, what, *arguments)
+        elif what == self.deliver:
+            self.later(0.2, "", self.send_again, sender, to, self.machines[sender].life, 0.4, arguments)
 
-    def deliver(self, sender: str, to: str, life: int, sent: float, message: protocol.Message) -> None:
+    def send_again(self, sender: str, to: str, life: int, wait: float, arguments: tuple[Any, ...]) -> None:
+        """Do what TCP does with a request whose sender has given it up meanwhile and reads no answer any more."""
+        if self.machines[sender].life != life or wait > 20:
+            return
+        if self.reachable(sender, to) and self.random.random() >= self.loss:
+            self.later(0.01, to, self.deliver, *arguments, False)
+        else:
+            self.later(wait, "", self.send_again, sender, to, life, 2 * wait, arguments)
+
+    def deliver(
+        self, sender: str, to: str, life: int, sent: float, message: protocol.Message, answered: bool = True
+    ) -> None:
         machine = self.machines[to]
         if machine.guard is not None and machine.power:
             reply = machine.guard.receive(self.clock(machine), sender, message)
             machine.disk = machine.guard.durable
-            self.post(to, sender, self.answer, to, sender, life, sent, message, reply)
+            if answered:
+                self.post(to, sender, self.answer, to, sender, life, sent, message, reply)
 
     def answer(
         self, sender: str, to: str, life: int, sent: float, message: protocol.Message, reply: protocol.Reply
@@ -289,7 +316,7 @@ class World:
                 seconds = self.random.uniform(0, self.recovery)
                 self.later(seconds, machine.name, self.recovered, machine, postgres, postgres.life)
         elif action.what == "stop":
-            postgres.kill()
+            self.stop(machine, postgres)
         elif action.what == "promote" and postgres.running and not postgres.frozen and not postgres.primary:
             self.say(f"{machine.name} is promoted")
             postgres.primary, postgres.signal, postgres.upstream = True, False, ""
@@ -298,6 +325,15 @@ class World:
         elif action.what == "rejoin":
             self.rejoin(machine, postgres, self.machines[action.primary])
         self.recheck(machine, postgres)
+
+    def stop(self, machine: Machine, postgres: Postgres) -> None:
+        postgres.kill()
+        if self.random.random() < 0.3:
+            # What the daemon says of that arrives late, and meanwhile nobody can take over.
+            self.strike(self.isolate, machine, self.random.uniform(5, 9))
+            for other in self.databases:
+                if other is not machine:
+                    self.strike(self.freeze_server, other, self.random.uniform(5, 9))
 
     def recovered(self, machine: Machine, postgres: Postgres, life: int) -> None:
         if postgres.life == life:
@@ -392,6 +428,8 @@ class World:
     def write(self) -> None:
         """Write to every server that takes it."""
         self.later(0.2, "", self.write)
+        if sum(self.sure(m) and m.guard is not None and m.guard.writable(self.clock(m)) for m in self.databases) > 1:
+            raise Violation("two tell clients to write to them")
         for machine in self.databases:
             postgres = machine.postgres
             if postgres is not None and postgres.primary and self.alive(machine):
@@ -484,6 +522,7 @@ class World:
         if machine.clock_stopped is not None:
             machine.offset -= (self.now - machine.clock_stopped) * machine.rate
             machine.clock_stopped = None
+            machine.deluded_until = self.now + machine.timers.lease
         if machine.postgres is not None:
             self.recheck(machine, machine.postgres)
 

@@ -11,6 +11,7 @@ BOTH = frozenset({"db1", "db2"})
 PRIMARY = Local("primary", 1, streaming=frozenset({"db2"}))
 STANDBY = Local("standby", 1, standby_signal=True, receiving=True)
 RECORD = Record(1, 5, "db1", BOTH)
+RESUMED = Record(1, 6, "db1", BOTH)  # the same once db1 leads again
 PEER = Peer("primary", 1, standby_signal=False)
 
 
@@ -126,12 +127,12 @@ def test_a_voter_keeps_its_promise():
 def test_a_leader_goes_on_in_the_term_of_a_candidate_that_stood_in_vain():
     leader = leading()
     refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=PEER)
-    leader.replied(0.1, "db2", 0.1, Renew(1, RECORD, PEER), refusal)
+    leader.replied(0.1, "db2", 0.1, Renew(1, RESUMED, PEER), refusal)
     asked = {send.message for send in done(leader.tick(0.1), Send)}
-    assert asked == {Renew(3, RECORD, PEER, 3.0)}  # nobody has agreed to a record of that term yet
+    assert asked == {Renew(3, RESUMED, PEER, 3.0)}  # nobody has agreed to a record of that term yet
     grant(leader, 0.1, "witness1")
     asked = {send.message for send in done(leader.tick(0.1), Send)}
-    assert asked == {Renew(3, Record(3, 6, "db1", BOTH), PEER, 3.0)}
+    assert asked == {Renew(3, Record(3, 7, "db1", BOTH), PEER, 3.0)}
     candidate = node("db2", Durable(2, "db2", RECORD))
     candidate.promised_to, candidate.promised_until = "db2", 3.0
     assert candidate.receive(0.1, "db1", asked.pop()).granted
@@ -207,9 +208,22 @@ def test_sounding_out_changes_nothing():
 def test_a_released_lease_frees_the_voter_at_once():
     voter = node("witness1")
     voter.receive(5, "db1", Renew(1, RECORD, PEER))
-    assert not voter.receive(5, "db2", Release(1)).granted
-    assert voter.receive(5, "db1", Release(1)).granted
+    assert not voter.receive(5, "db2", Release(1, 5)).granted
+    assert voter.receive(5, "db1", Release(1, 5)).granted
     assert voter.receive(5, "db2", Ask(2, binding=True)).granted
+
+
+def test_a_release_that_arrives_late_frees_nobody_from_what_was_promised_since():
+    leader = leading()
+    leader.hand_over(0)
+    leader.observe(0.3, Local("stopped", 1))
+    released = {send.message for send in done(leader.tick(0.3), Send)}.pop()
+    leader.observe(6.4, Local("stopped", 1))
+    renewed = {send.message for send in done(leader.tick(6.4), Send)}.pop()  # no heir has taken over
+    voter = node("witness1")
+    assert voter.receive(6.4, "db1", renewed).granted
+    assert not voter.receive(6.5, "db1", released).granted
+    assert not voter.receive(6.5, "db2", Ask(2, binding=True)).granted
 
 
 def test_the_heir_stands_for_election_at_once_and_nobody_else_does():
@@ -217,7 +231,7 @@ def test_the_heir_stands_for_election_at_once_and_nobody_else_does():
     for voter in (heir, witness):
         voter.receive(5, "db1", Renew(1, RECORD, PEER))
         voter.observe(5, voter.local)
-        assert voter.receive(5.1, "db1", Release(1, "db2")).granted
+        assert voter.receive(5.1, "db1", Release(1, 5, "db2")).granted
     assert {send.message for send in done(heir.tick(5.1), Send)} == {Ask(2, False, 3.0)}
     assert not done(witness.tick(5.1), Send)
 
@@ -241,7 +255,7 @@ def test_a_primary_is_handed_over_to_a_standby_that_may_be_promoted_and_to_no_ot
     assert not leader.writable(0)
     assert [do.what for do in done(leader.tick(0))] == ["stop"]
     leader.observe(0.3, Local("stopped", 1))
-    assert {send.message for send in done(leader.tick(0.3), Send)} == {Release(1, "db2")}
+    assert {send.message for send in done(leader.tick(0.3), Send)} == {Release(1, 6, "db2")}
     assert "not the primary" in leader.hand_over(0.3)
 
 
@@ -371,7 +385,7 @@ def test_the_primary_goes_on_alone_only_after_a_majority_has_recorded_it():
     leader.policy_names = frozenset({"db2"})
     leader.observe(0.1, Local("primary", 1))
     actions = leader.tick(0.1)
-    assert leader.durable.record == Record(1, 6, "db1", frozenset({"db1"}))
+    assert leader.durable.record == Record(1, 7, "db1", frozenset({"db1"}))
     assert not done(actions, protocol.SetPolicy)
     assert not leader.writable(0.1)
     grant(leader, 0.2, "witness1")
@@ -389,7 +403,7 @@ def test_a_standby_is_recorded_only_when_commits_wait_for_it_and_it_has_caught_u
     leader.tick(0.1)
     leader.observe(0.2, PRIMARY._replace(policy_number=policy.number))  # in effect, but it is behind
     leader.tick(0.2)
-    assert leader.durable.record == alone
+    assert leader.durable.record == alone._replace(number=6)
     leader.observe(0.3, PRIMARY._replace(policy_number=policy.number, synced=frozenset({"db2"})))
     leader.tick(0.3)
     assert leader.durable.record.members == BOTH
@@ -446,7 +460,7 @@ def test_an_old_observation_counts_for_nothing():
     assert not leader.writable(1.6)
 
 
-@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER, 6.0), Ask(4, True, 6.0), Release(5, "db2")])
+@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER, 6.0), Ask(4, True, 6.0), Release(5, 7, "db2")])
 def test_messages_survive_the_wire(message):
     assert wire.message_from(wire.message_to(message)) == message
 

@@ -63,7 +63,7 @@ def test_it_notices_when_the_record_is_ignored():
 
 def test_it_notices_when_a_lease_is_relied_upon_for_too_long(monkeypatch):
     monkeypatch.setattr(protocol.Timers, "usable", property(lambda timers: timers.lease + 2))
-    assert "can both acknowledge writes" in first_violation(protocol.Node, "can both acknowledge")
+    assert "was elected while" in first_violation(protocol.Node, "was elected while")
 
 
 def test_it_notices_when_the_policy_is_taken_to_be_in_effect_before_it_is():
@@ -100,7 +100,17 @@ def test_it_notices_when_voters_promise_less_than_a_leader_relies_on():
         def _promise(self, now, to, message, record):
             super()._promise(now, to, message._replace(lease=0.0), record)
 
-    assert "can both acknowledge writes" in first_violation(Hurried, "can both acknowledge", mixed=True)
+    assert "was elected while" in first_violation(Hurried, "was elected while", mixed=True)
+
+
+def test_it_notices_when_a_release_that_arrives_late_frees_voters():
+    class Gullible(protocol.Node):
+        def receive(self, now, sender, message):
+            if isinstance(message, protocol.Release):
+                message = message._replace(number=1_000_000)
+            return super().receive(now, sender, message)
+
+    assert "was elected while" in first_violation(Gullible, "was elected while", hand_overs=4)
 
 
 @pytest.mark.parametrize("seed", [9, 31, 1033, 1208, 1589, 3134, 4495])

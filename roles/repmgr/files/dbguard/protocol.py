@@ -102,6 +102,7 @@ class Release(NamedTuple):
     """The leader has stopped its server and needs no lease any more; its heir is to stand for election at once."""
 
     term: int
+    number: int  # of the leader's record: whoever has a newer one has promised a lease anew since
     heir: str = ""
 
 
@@ -292,7 +293,9 @@ class Node:
         elif isinstance(message, Ask):
             granted, reason = self._on_ask(now, sender, message)
         else:
-            granted, reason = message.term == self.durable.term and sender == self.promised_to, ""
+            record = self.durable.record
+            late = record is not None and record[:2] > (message.term, message.number)
+            granted, reason = message.term == self.durable.term and sender == self.promised_to and not late, ""
             if granted:
                 self.promised_until = now
                 if message.heir == self.name:
@@ -561,6 +564,7 @@ class Node:
         ):
             self.campaign = ""
             self._lead_from(now)
+            self._propose(record.members)  # a number of its own tells this time from the last
 
     def _step_down(self, now: float) -> None:
         """Cease to lead, and leave the others time to elect another."""
@@ -596,7 +600,8 @@ class Node:
         if self.handing_over and self.role(now) == "stopped":
             self._step_down(now)
             self.promised_until = now
-            return [Send(peer, Release(self.durable.term, self.heir)) for peer in self.others]
+            number = (self.durable.record or record).number
+            return [Send(peer, Release(self.durable.term, number, self.heir)) for peer in self.others]
         role = self.role(now)
         if role == "primary":
             self.healthy = self.observed

@@ -52,7 +52,8 @@ def message_from(data: dict[str, Any]) -> Message:
         case "Ask":
             return Ask(term, bool(data["binding"]), lease)
         case "Release":
-            return Release(term, str(data.get("heir", "")))
+            # One of an older version tells no number.
+            return Release(term, int(data.get("number", 0)), str(data.get("heir", "")))
     raise ValueError("no such message")
 
 
