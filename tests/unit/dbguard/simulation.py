@@ -77,6 +77,7 @@ class Machine:
         self.busy = False
         self.policy_busy = False
         self.policy_next: protocol.SetPolicy | None = None
+        self.paused = False  # a person has told the daemon to leave the server alone
         self.postgres = Postgres(primary=name == "db1") if kind == "db" else None
         self.misses = 0
 
@@ -184,7 +185,7 @@ class World:
         if postgres is None:
             guard.observe(now, protocol.Local("primary"))
         elif postgres.recovering or not (postgres.running and postgres.frozen):
-            guard.observe(now, self.observation(machine, postgres))
+            guard.observe(now, self.observation(machine, postgres)._replace(paused=machine.paused))
         led = guard.leading
         actions = guard.tick(now)
         machine.disk = guard.durable
@@ -206,6 +207,10 @@ class World:
         return machine.guard is not None and not machine.frozen and self.now > machine.deluded_until
 
     def check_elected(self, machine: Machine) -> None:
+        if machine.guard and machine.guard.local.paused:
+            raise Violation(f"{machine.name} was elected though it must leave its server alone")
+        if not self.sure(machine):
+            return
         for other in self.machines.values():
             if other is not machine and self.sure(other) and other.guard and other.guard.may_write(self.clock(other)):
                 raise Violation(f"{machine.name} was elected while {other.name} held the lease")
@@ -289,7 +294,7 @@ class World:
             self.later(
                 self.random.uniform(0, TIMERS.fence - TICK - 0.05), machine.name, self.fenced, machine, postgres.life
             )
-        elif not machine.busy:
+        elif not machine.busy and not machine.paused:
             machine.busy = True
             self.say(f"{machine.name} {action.what}: {action.reason}")
             delay = self.random.uniform(0.1, 1.5)
@@ -466,7 +471,7 @@ class World:
     def plan_faults(self) -> None:
         faults: list[Callable[[Machine, float], None]] = [
             self.cut_power, self.cut_power, self.crash_server, self.freeze_server, self.isolate, self.isolate,
-            self.cut_link, self.cut_one_way, self.lose_messages, self.rebuild_witness,
+            self.cut_link, self.cut_one_way, self.lose_messages, self.rebuild_witness, self.pause_guard,
         ]  # fmt: skip
         if self.policy == "zero_loss":
             # Without synchronous standbys nothing but dbguard stands between a thawed server and its clients.
@@ -483,7 +488,7 @@ class World:
 
     def cut_power(self, machine: Machine, seconds: float) -> None:
         if machine.power:
-            machine.power = machine.frozen = False
+            machine.power = machine.frozen = machine.paused = False
             machine.clock_stopped = None
             machine.guard = None
             machine.life += 1
@@ -533,6 +538,13 @@ class World:
 
     def thaw_server(self, postgres: Postgres) -> None:
         postgres.frozen = False
+
+    def pause_guard(self, machine: Machine, seconds: float) -> None:
+        machine.paused = True
+        self.later(2 * seconds, "", self.resume_guard, machine)
+
+    def resume_guard(self, machine: Machine) -> None:
+        machine.paused = False
 
     def hand_over(self) -> None:
         """Have the primary handed over on purpose, whatever else is going on."""

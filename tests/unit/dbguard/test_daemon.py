@@ -371,3 +371,31 @@ def test_a_primary_without_its_voters_is_fenced_and_comes_back_with_them(cluster
     for name in ("db1", "witness1"):
         del cluster.guards[name].receive
     eventually(lambda: cluster.primary("db2"), 15)
+
+
+def test_a_paused_standby_locks_nobody_out(cluster):
+    eventually(lambda: cluster.members() == {"db1", "db2"})
+    pause = Path(cluster.guards["db1"].config.run_directory) / "pause"
+    pause.touch()
+    eventually(lambda: cluster.guards["db2"].node.heard["db1"][1].paused)
+    for path in ("/may-promote", "/promote"):
+        assert f"{pause} tells to leave" in cluster.ask("db1", "POST", path, sender="db1")[1]
+    assert "no standby" in cluster.ask("db2", "POST", "/hand-over", sender="db2")[1]
+
+    def cut_off(name, receive):
+        def received(sender, message):
+            if "db2" in (name, sender):
+                raise OSError
+            return receive(sender, message)
+
+        return received
+
+    for name, guard in cluster.guards.items():
+        guard.receive = cut_off(name, guard.receive)
+    eventually(lambda: cluster.postgres["db2"].role == "stopped")
+    eventually(lambda: cluster.guards["db1"].node.note == protocol.PAUSED)
+    for guard in cluster.guards.values():
+        del guard.receive
+    eventually(lambda: cluster.primary("db2"), 15)
+    pause.unlink()
+    eventually(lambda: cluster.members() == {"db1", "db2"})

@@ -259,6 +259,30 @@ def test_a_primary_is_handed_over_to_a_standby_that_may_be_promoted_and_to_no_ot
     assert "not the primary" in leader.hand_over(0.3)
 
 
+def test_a_paused_node_neither_stands_nor_sounds_out_nor_takes_a_hand_over():
+    standby = node("db2", now=-10)
+    standby.observe(0, STANDBY._replace(paused=True))
+    for ask in (standby.want_promotion, standby.sound_out):
+        ask(0, 5)
+        assert not done(standby.tick(0), Send)
+        assert standby.refusal == standby.note == protocol.PAUSED
+    standby.observe(0, STANDBY)
+    assert done(standby.tick(0), Send)
+    leader = leading()
+    leader.heard["db2"] = (0, Peer("standby", 1, standby_signal=True, paused=True))
+    assert leader.hand_over(0, "db2") == f"db2 is {protocol.PAUSED}"
+    assert "no standby" in leader.hand_over(0)
+    leader.observe(0, PRIMARY._replace(paused=True))
+    assert leader.hand_over(0) == protocol.PAUSED
+
+
+@pytest.mark.parametrize("role", ["stopped", "primary"])
+def test_a_paused_node_goes_on_as_the_leader_only_while_its_server_runs(role):
+    leader = node("db1", local=Local(role, 1, paused=True))
+    leader.tick(0)
+    assert leader.leading == (role == "primary")
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_primary_that_was_promoted_a_moment_ago_does_not_stand_against_its_heir(lost):
     leader = node("db1")
@@ -460,7 +484,13 @@ def test_an_old_observation_counts_for_nothing():
     assert not leader.writable(1.6)
 
 
-@pytest.mark.parametrize("message", [Renew(3, RECORD, PEER, 6.0), Ask(4, True, 6.0), Release(5, 7, "db2")])
+def test_what_an_older_version_does_not_know_is_left_out_where_it_can_be():
+    assert "paused" not in wire.message_to(Renew(3, RECORD, PEER))["peer"]
+
+
+@pytest.mark.parametrize(
+    "message", [Renew(3, RECORD, PEER._replace(paused=True), 6.0), Ask(4, True, 6.0), Release(5, 7, "db2")]
+)
 def test_messages_survive_the_wire(message):
     assert wire.message_from(wire.message_to(message)) == message
 

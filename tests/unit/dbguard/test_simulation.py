@@ -103,6 +103,17 @@ def test_it_notices_when_voters_promise_less_than_a_leader_relies_on():
     assert "was elected while" in first_violation(Hurried, "was elected while", mixed=True)
 
 
+def test_it_notices_when_a_standby_stands_that_must_leave_its_server_alone():
+    class Heedless(protocol.Node):
+        def _campaign(self, now):
+            local, self.local = self.local, self.local._replace(paused=False)
+            actions = super()._campaign(now)
+            self.local = local
+            return actions
+
+    assert "was elected though" in first_violation(Heedless, "was elected though")
+
+
 def test_it_notices_when_a_release_that_arrives_late_frees_voters():
     class Gullible(protocol.Node):
         def receive(self, now, sender, message):

@@ -180,7 +180,7 @@ class Guard:
         """Observe the local server for ever."""
         while True:
             began = clock()
-            local = self.postgres.observe()
+            local = self.postgres.observe()._replace(paused=self.paused_file.exists())
             with self.lock:
                 changed = local != self.node.local
                 self.node.observe(began, local)
@@ -358,7 +358,7 @@ class Guard:
             ("in_sync", "gauge", "Databases that hold every acknowledged write.", len(record["members"])),
             ("standbys", "gauge", "Standbys that stream from this primary.", len(state["standbys"])),
             ("streaming", "gauge", "Whether this standby streams.", state["streaming"]),
-            ("paused", "gauge", "Whether dbguard was told to start and rejoin nothing.", state["paused"]),
+            ("paused", "gauge", "Whether dbguard was told to leave the server alone.", state["paused"]),
             *((f"{name}_total", "counter", f"How often: {name}.", count) for name, count in self.counts.items()),
         ]
         if state["lag"] is not None:
@@ -395,7 +395,14 @@ class Guard:
                 return False
             time.sleep(0.05)
 
+    def _paused(self) -> str:
+        return (
+            f"{self.paused_file} tells to leave the server alone: remove it first" if self.paused_file.exists() else ""
+        )
+
     def _may_promote(self) -> str:
+        if problem := self._paused():
+            return problem
         began = clock()
         seconds = self.timers.lease + self.timers.heartbeat
         with self.lock:
@@ -405,6 +412,8 @@ class Guard:
         return "" if cleared else self.node.refusal or "no majority of the voters answers"
 
     def _promote(self) -> str:
+        if problem := self._paused():
+            return problem
         seconds = self.config.timers["promote"]
         with self.lock:
             self.node.want_promotion(clock(), seconds)
@@ -413,6 +422,8 @@ class Guard:
         return "" if done else self.node.refusal or self.node.note or "it took too long"
 
     def _hand_over(self, to: str) -> str:
+        if problem := self._paused():
+            return problem
         with self.lock:
             problem = self.node.hand_over(clock(), to)
             heir = self.node.heir
@@ -436,8 +447,8 @@ class Guard:
                 return "this node is the primary"
             if not self.node.primary(now):
                 return "no primary is known that it could follow"
-            if self.paused_file.exists():
-                return f"{self.paused_file} tells to leave the server alone: remove it first"
+            if problem := self._paused():
+                return problem
             self.rejoin_wanted, self.rejoin_from = True, protocol.NEVER
         self.wake.set()
         return ""

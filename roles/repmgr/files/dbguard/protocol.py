@@ -25,6 +25,7 @@ Role = Literal["absent", "stopped", "standby", "primary", "unknown"]
 Policy = Literal["zero_loss", "available"]
 NEVER = -math.inf
 FORGOTTEN = 4  # leases without a leader after which a standby stands for election though repmgr has not chosen it
+PAUSED = "paused: it neither stands for election nor takes over while it is told to leave its server alone"
 HEAD_START = 2  # heartbeats beyond the lease in which a leader may be back before its only heir stands for election
 
 
@@ -71,6 +72,7 @@ class Local(NamedTuple):
     streaming: frozenset[str] = frozenset()  # of a primary: the standbys that stream from it
     synced: frozenset[str] = frozenset()  # those of them that hold all that was written when the policy took effect
     policy_number: int = 0  # of the newest SetPolicy that has taken effect
+    paused: bool = False  # a person has told to leave it alone
 
 
 class Peer(NamedTuple):
@@ -79,6 +81,7 @@ class Peer(NamedTuple):
     role: Role
     timeline: int
     standby_signal: bool
+    paused: bool = False
 
 
 class Renew(NamedTuple):
@@ -242,7 +245,7 @@ class Node:
         return self.local.role if now - self.observed <= self.timers.patience else "unknown"
 
     def _peer(self, now: float) -> Peer:
-        return Peer(self.role(now), self.local.timeline, self.local.standby_signal)
+        return Peer(self.role(now), self.local.timeline, self.local.standby_signal, self.local.paused)
 
     def _committed(self) -> bool:
         record = self.durable.record
@@ -278,7 +281,12 @@ class Node:
         record = self.durable.record
         if not (self.writable(now) and record):
             return "this node is not the primary"
-        heirs = sorted((record.members - {self.name}) & self.local.streaming)
+        if self.local.paused:
+            return PAUSED
+        paused = {name for name, (_, peer) in self.heard.items() if peer.paused}
+        heirs = sorted((record.members & self.local.streaming) - paused - {self.name})
+        if to in paused:
+            return f"{to} is {PAUSED}"
         if not heirs:
             return "no standby that may be promoted streams from here"
         if to and to not in heirs:
@@ -439,6 +447,9 @@ class Node:
             role == "standby" or (role == "stopped" and not self.local.standby_signal)
         )
         stands = wanted or alone
+        if can and self.local.paused and (stands or now < self.sounding_until):
+            self.refusal = self.note = PAUSED
+            can = False  # it would be elected but never promoted, and nobody else could be any more
         if not can or not (stands or now < self.sounding_until):
             self.campaign = ""
             return []
@@ -559,7 +570,7 @@ class Node:
             and record is not None
             and (record.primary, record.term) == (self.name, durable.term)
             and not self.local.standby_signal
-            and self.local.role in ("stopped", "primary")
+            and (self.local.role == "primary" or (self.local.role == "stopped" and not self.local.paused))
             and not self._later(self._heard_peers(), record)
         ):
             self.campaign = ""

@@ -30,11 +30,16 @@ def durable_from(data: dict[str, Any]) -> Durable:
     return Durable(int(data["term"]), str(data["vote"]), record, float(data.get("lease", 0)))
 
 
+def peer_to(peer: Peer) -> dict[str, Any]:
+    """Return JSON for what a voter says of its server. One of an older version does not know what ``paused`` is."""
+    return {name: value for name, value in peer._asdict().items() if value or name != "paused"}
+
+
 def message_to(message: Message) -> dict[str, Any]:
     """Return JSON for a message."""
     data = message._asdict()
     if isinstance(message, Renew):
-        data |= {"record": record_to(message.record), "peer": message.peer._asdict()}
+        data |= {"record": record_to(message.record), "peer": peer_to(message.peer)}
     return {"kind": type(message).__name__, **data}
 
 
@@ -59,7 +64,7 @@ def message_from(data: dict[str, Any]) -> Message:
 
 def reply_to(reply: Reply) -> dict[str, Any]:
     """Return JSON for a reply."""
-    return {**reply._asdict(), "durable": durable_to(reply.durable), "peer": reply.peer._asdict()}
+    return {**reply._asdict(), "durable": durable_to(reply.durable), "peer": peer_to(reply.peer)}
 
 
 def reply_from(data: dict[str, Any]) -> Reply:
