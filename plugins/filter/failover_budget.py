@@ -20,8 +20,8 @@ options:
   _input:
     description:
       - C(rto) (the preset), C(advert_interval), C(haproxy_dead_after), C(haproxy_hung_after) in seconds, C(connect) and
-        C(tcp_user) as in C(haproxy_timeouts), C(lbs), the number of load balancers, and C(target), the seconds in which every
-        tier must be back, if any.
+        C(tcp_user) as in C(haproxy_timeouts), C(lbs) and C(databases), how many there are of both, and C(target), the seconds in
+        which every tier must be back, if any.
     type: dict
     required: true
 """

@@ -83,9 +83,9 @@ EVENTS: dict[str, tuple[str, str, float, tuple[str, ...]]] = {
     "lb_clean_stop": ("lb", "keepalived stops", 1, ("advert_interval",)),
     "server_lost": ("waf app", "host dies: one waits", 1, ("connect", "tcp_user")),
     "server_hangs": ("app", "hangs: some wait", 6, ("inter", "check")),
-    "postmaster_killed": ("db", "primary's server dies", 5, ("monitor_interval", "reconnect_attempts")),
-    "host_lost": ("db", "primary's host dies", 8, ("connect_timeout", "lease")),
-    "isolated": ("db", "primary is cut off", 8, ("connect_timeout", "lease")),
+    "postmaster_killed": ("db", "primary's server dies", 5, ("patience", "lease")),
+    "host_lost": ("db", "primary's host dies", 8, ("lease", "connect_timeout")),
+    "isolated": ("db", "primary is cut off", 8, ("lease", "connect_timeout")),
     "frozen": ("db", "primary freezes", 8, ("patience", "lease")),
     "standby_lost": ("db", "standby dies: one waits", 5, ("patience", "heartbeat")),
 }
@@ -103,7 +103,7 @@ def longest(given: Mapping[str, Any]) -> dict[str, float]:
     """Return the longest outage of every kind in seconds, with the names of EVENTS and of failover.budget.
 
     :param given: ``rto`` (repmgr_rto), ``advert_interval``, ``haproxy_dead_after``, ``haproxy_hung_after`` in seconds,
-        ``connect`` and ``tcp_user`` as in haproxy_timeouts, and ``lbs``, the number of load balancers.
+        ``connect`` and ``tcp_user`` as in haproxy_timeouts, and ``lbs`` and ``databases``, how many there are of both.
     :raises StackError: the timers are unsafe.
     """
     lbs = [f"lb{number}" for number in range(int(given["lbs"]))]
@@ -111,7 +111,7 @@ def longest(given: Mapping[str, Any]) -> dict[str, float]:
     found = {name if name.startswith("haproxy") else f"lb_{name}": float(str(seconds)) for name, seconds in lb.items()}
     found["server_lost"] = max(_waits(given).values())
     found["server_hangs"] = _hang(_checks())
-    db = failover.budget(failover.timers(given["rto"]))
+    db = failover.budget(failover.timers(given["rto"]), int(given["databases"]))
     return {name: round(seconds, 3) for name, seconds in (found | db).items()}
 
 

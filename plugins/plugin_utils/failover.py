@@ -34,6 +34,8 @@ PRESETS: dict[str, Timers] = {
 }  # fmt: skip
 PROMOTION = 2.0  # asking for votes, repmgr's own checks and PostgreSQL's promotion, on a busy machine
 RESTART = 2.0  # of a server that crashed, with a short recovery
+HEAD_START = 1  # heartbeats after the lease until the only standby stands for election, as in dbguard's protocol.py
+LEAST_TIMEOUT = 2.0  # what libpq before version 17 makes of a connect_timeout of 1
 REROUTE = 1.0  # until the applications' HAProxy has seen who is the primary now, and their pools have logged in there
 
 
@@ -71,26 +73,34 @@ def unsafe(given: Mapping[str, float]) -> list[str]:
     return [text for text, broken in rules.items() if broken]
 
 
-def budget(given: Mapping[str, float]) -> dict[str, Any]:
+def budget(given: Mapping[str, float], databases: int = 2) -> dict[str, Any]:
     """Return what the timers add up to, in seconds.
 
     ``usable``: for how long after it was sent a renewal lets the primary write; ``fenced``: when an isolated primary is
     dead at the latest, and ``earliest_promotion``: when another can be promoted, both after the last renewal was sent and
     on the clock that is worst; ``detection``: until repmgrd gives up a host that is gone; ``host_lost``, ``isolated``,
     ``postmaster_killed``, ``frozen``: the longest until writes are possible again; ``standby_lost``: the longest that
-    writes are held up.
+    writes are held up. A killed server is started where it is; one whose recovery takes longer than it keeps the lease
+    counts as frozen.
+
+    :param databases: with two there is one standby, which stands for election by itself; of more, repmgrd chooses one.
     """
     # The primary's clock may be the slow one, and the voter's the fast one.
     slow, fast = 1 - given["drift"] / 2, 1 + given["drift"] / 2
     usable = given["lease"] * (1 - given["drift"]) - given["fence"]
     tries = given["reconnect_attempts"]
-    timeout = given["connect_timeout"]
+    timeout = max(LEAST_TIMEOUT, given["connect_timeout"])
     detection = (
         given["monitor_interval"] + timeout + tries * timeout + (tries - 1) * given["reconnect_interval"] + timeout
     )
-    refused = given["monitor_interval"] + (tries - 1) * given["reconnect_interval"]  # connections fail at once
-    takeover = PROMOTION + REROUTE
-    gone = max(detection, given["lease"]) + takeover
+
+    def replaced(silent: float) -> float:
+        """Return when another takes writes if the lease is renewed for so long after the failure."""
+        promised = silent + given["lease"]
+        stands = promised + HEAD_START * given["heartbeat"] if databases < 3 else max(detection, promised)  # noqa: PLR2004
+        return stands + PROMOTION + REROUTE
+
+    gone, frozen = replaced(0), replaced(given["patience"])
     return {
         "usable": usable,
         "fenced": usable / slow + given["tick"] + given["kill"],
@@ -98,7 +108,7 @@ def budget(given: Mapping[str, float]) -> dict[str, Any]:
         "detection": detection,
         "host_lost": gone,
         "isolated": gone,
-        "postmaster_killed": min(RESTART + REROUTE, max(refused, given["patience"] + given["lease"]) + takeover),
-        "frozen": max(detection, given["patience"] + given["lease"]) + takeover,
+        "postmaster_killed": RESTART + REROUTE if given["patience"] + usable > RESTART else frozen,
+        "frozen": frozen,
         "standby_lost": given["patience"] + given["interval"] + 2 * given["heartbeat"] + 2 * given["tick"],
     }

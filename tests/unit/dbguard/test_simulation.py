@@ -37,6 +37,32 @@ def test_no_presets_that_differ_lose_a_write_or_have_two_sides_or_keep_the_servi
         simulation.run(seed, mixed=True)
 
 
+class Calm(simulation.World):
+    """Where nothing fails but what a test breaks."""
+
+    def plan_faults(self):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_no_heir_takes_over_from_a_primary_that_starts_its_server_again_in_time(seed):
+    world = Calm(seed, recovery=1.0)
+    world.later(5.0, "", world.crash_server, world.machines["db1"], 0.0)
+    world.run()
+    assert not any("promote" in line for line in world.story)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_only_heir_takes_over_soon_after_the_lease_though_repmgrd_does_not_ask(seed, monkeypatch):
+    monkeypatch.setattr(simulation.World, "repmgrd", lambda *_: None)
+    world = Calm(seed)
+    world.later(5.0, "", world.cut_power, world.machines["db1"], 9.0)
+    world.run()
+    timers = simulation.TIMERS
+    elected = next(float(line.split()[0]) for line in world.story if "db2 promote" in line)
+    assert elected - 5.0 <= timers.lease + protocol.HEAD_START * timers.heartbeat + simulation.TICK + 1.5
+
+
 def first_violation(node: type[protocol.Node], what: str, **world: Any) -> str:
     for seed in range(2000):
         try:

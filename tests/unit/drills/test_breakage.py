@@ -13,7 +13,7 @@ from drill.verdict import Request
 
 TIMERS = {
     "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
-    "tcp_user": "800ms", "lbs": 2,
+    "tcp_user": "800ms", "lbs": 2, "databases": 2,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from ansible_collections.nospof.stack.plugins.plugin_utils import failover
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+from dbguard import protocol
 from dbguard.protocol import Timers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,15 +24,31 @@ def test_every_preset_is_safe(preset):
 @pytest.mark.parametrize("preset", failover.PRESETS)
 def test_dbguard_counts_as_the_budget_does(preset):
     timers = failover.timers(preset)
-    protocol = Timers(**{name: timers[name] for name in Timers._fields})
-    assert protocol.usable == failover.budget(timers)["usable"]
+    counted = Timers(**{name: timers[name] for name in Timers._fields})
+    assert counted.usable == failover.budget(timers)["usable"]
 
 
 def test_the_fast_preset_keeps_the_targets():
     plan = failover.budget(failover.timers("fast"))
     assert plan["host_lost"] <= 8
     assert plan["isolated"] <= 8
+    assert plan["frozen"] <= 8
     assert plan["postmaster_killed"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("preset", "databases", "detection", "host_lost", "frozen"),
+    [("fast", 2, 7, 6.5, 8), ("fast", 3, 7, 10, 10), ("normal", 2, 12, 10, 13), ("normal", 3, 12, 15, 15)],
+)
+def test_one_standby_stands_by_itself_and_several_wait_for_repmgrd(preset, databases, detection, host_lost, frozen):
+    plan = failover.budget(failover.timers(preset), databases)
+    assert (plan["detection"], plan["host_lost"], plan["frozen"]) == (detection, host_lost, frozen)
+    assert failover.HEAD_START == protocol.HEAD_START
+
+
+def test_a_killed_server_that_does_not_come_back_in_time_counts_as_frozen():
+    plan = failover.budget(failover.timers("fast") | {"patience": 0.1, "fence": 2.0})
+    assert plan["postmaster_killed"] == plan["frozen"]
 
 
 @pytest.mark.parametrize(

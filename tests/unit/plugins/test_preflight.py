@@ -21,7 +21,7 @@ SOUND = {
 }  # fmt: skip
 TIMERS = {
     "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2, "connect": "800ms",
-    "tcp_user": "800ms", "lbs": 2, "target": None,
+    "tcp_user": "800ms", "lbs": 2, "databases": 2, "target": None,
 }  # fmt: skip
 
 BINDS = [{"address": "*", "port": port} for port in (80, 443)]
@@ -218,7 +218,7 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
     [
         (
             {"target": 3},
-            "ha_rto_target: primary freezes (db): away for up to 7.5 s, more than 3 s; raise the target, or set repmgr_rto",
+            "ha_rto_target: primary freezes (db): away for up to 8 s, more than 3 s; raise the target, or set repmgr_rto",
         ),
         (
             {"target": 8, "advert_interval": 10},
@@ -239,6 +239,10 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
         (
             {"target": 8, "tcp_user": "9s"},
             "ha_rto_target: host dies: one waits (waf app): away for up to 9 s, more than 8 s; raise the target, or lower haproxy_timeouts.tcp_user",
+        ),
+        (
+            {"target": 8, "databases": 3},
+            "ha_rto_target: primary's host dies (db): away for up to 10 s, more than 8 s; raise the target, or set repmgr_rto",
         ),
         ({"target": "soon"}, "ha_rto_target: 'soon' is no number of seconds above 0"),
         ({"rto": "reckless"}, "repmgr_rto: 'reckless' is none of fast, normal, wide"),

@@ -24,9 +24,9 @@ from typing import Literal, NamedTuple
 Role = Literal["absent", "stopped", "standby", "primary", "unknown"]
 Policy = Literal["zero_loss", "available"]
 NEVER = -math.inf
-FORGOTTEN = 4  # leases without a leader after which a standby stands for election though repmgr has not chosen it
+FORGOTTEN = 4  # leases after the last renewal until a standby stands for election though repmgr has not chosen it
 PAUSED = "paused: it neither stands for election nor takes over while it is told to leave its server alone"
-HEAD_START = 2  # heartbeats beyond the lease in which a leader may be back before its only heir stands for election
+HEAD_START = 1  # heartbeats beyond the lease in which a leader may be back before its only heir stands for election
 
 
 class Timers(NamedTuple):
@@ -391,7 +391,7 @@ class Node:
         if self.durable.term == 0:
             return self._join(now) + self._serve(now)
         actions: list[Action] = []
-        if self.leader(now):
+        if self.leading:
             self.leaderless_since = now
         if not self.leading:
             self._resume_if_mine(now)
@@ -509,7 +509,7 @@ class Node:
         return granted, self.durable, self._peer(now), reason
 
     def _reserve(self) -> float:
-        """Return for how many seconds without a leader this node leaves the choice to repmgr.
+        """Return for how many seconds after the last renewal this node leaves the choice to repmgr.
 
         repmgr chooses among standbys. Where there is no choice, its own timeouts need not be waited for; an old primary
         stands for itself, and so does, in the end, a forgotten standby.
