@@ -290,7 +290,7 @@ def test_a_standby_is_brought_back_on_request(cluster, pair):
 
 def test_data_that_was_half_rewound_is_replaced_by_a_copy(cluster, pair):
     primary, standby = pair
-    began = cluster.run(standby, "date +%s")
+    began = cluster.run(standby, "date +%s").strip()
     # As a power cut in the middle of a rewind leaves it, for all that dbguard can know.
     cluster.run(
         standby, "systemctl stop dbguard 'postgresql@*' && runuser -u postgres touch /var/lib/dbguard/rejoining"

@@ -191,7 +191,7 @@ def test_it_is_called_healed_only_when_it_is(tmp_path, monkeypatch, end, text):
     whole = {"troubles": lambda _: [], "whole": lambda _: True, "hosts": ()}
     timers = {
         "rto": "fast", "advert_interval": 0.1, "haproxy_dead_after": 0.8, "haproxy_hung_after": 1.2,
-        "connect": "800ms", "tcp_user": "800ms", "lbs": 2,
+        "connect": "800ms", "tcp_user": "800ms", "lbs": 2, "databases": 2,
     }  # fmt: skip
     monkeypatch.setattr(runner, "watched", lambda _: None)
     monkeypatch.setattr(runner.Stack, "of", lambda *_: type("Whole", (), whole)())

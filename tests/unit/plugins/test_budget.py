@@ -37,7 +37,7 @@ def test_the_constants_are_the_role_s():
 
 
 def test_a_server_that_hangs_is_given_up_by_the_checks_of_the_applications():
-    timers = TIMERS | {"rto": "fast", "connect": "800ms", "tcp_user": "800ms", "lbs": 2}
+    timers = TIMERS | {"rto": "fast", "connect": "800ms", "tcp_user": "800ms", "lbs": 2, "databases": 2}
     # A check has just succeeded: 1 s, then one that waits for 2 s, 0.25 s, and another one.
     assert budget.longest(timers)["server_hangs"] == 5.25
     (row,) = [row for row in budget.rows(timers) if row["tier"] == "app"]
