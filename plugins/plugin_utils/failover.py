@@ -80,8 +80,8 @@ def budget(given: Mapping[str, float], databases: int = 2) -> dict[str, Any]:
     dead at the latest, and ``earliest_promotion``: when another can be promoted, both after the last renewal was sent and
     on the clock that is worst; ``detection``: until repmgrd gives up a host that is gone; ``host_lost``, ``isolated``,
     ``postmaster_killed``, ``frozen``: the longest until writes are possible again; ``standby_lost``: the longest that
-    writes are held up. A killed server is started where it is; one whose recovery takes longer than it keeps the lease
-    counts as frozen.
+    writes are held up (longer where only PostgreSQL's port is cut: by wal_sender_timeout). A killed server is started where
+    it is; one whose recovery takes longer than it keeps the lease counts as frozen.
 
     :param databases: with two there is one standby, which stands for election by itself; of more, repmgrd chooses one.
     """

@@ -126,7 +126,8 @@ def test_a_voter_keeps_its_promise():
 
 def test_a_leader_goes_on_in_the_term_of_a_candidate_that_stood_in_vain():
     leader = leading()
-    refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=PEER)
+    standby = Peer("standby", 1, standby_signal=True)
+    refusal = Reply(granted=False, durable=Durable(2, "db2", RECORD), peer=standby)
     leader.replied(0.1, "db2", 0.1, Renew(1, RESUMED, PEER), refusal)
     asked = {send.message for send in done(leader.tick(0.1), Send)}
     assert asked == {Renew(3, RESUMED, PEER, 3.0)}  # nobody has agreed to a record of that term yet
@@ -428,6 +429,15 @@ def test_the_primary_goes_on_alone_only_after_a_majority_has_recorded_it():
     assert not leader.writable(0.1)
     grant(leader, 0.2, "witness1")
     assert [item.names for item in done(leader.tick(0.2), protocol.SetPolicy)] == [frozenset()]
+
+
+def test_the_primary_goes_on_alone_when_a_standby_s_server_hangs_though_it_is_connected():
+    leader = leading()
+    reply = Reply(granted=True, durable=leader.durable, peer=Peer("unknown", 1, standby_signal=True))
+    leader.replied(0.1, "db2", 0.1, Renew(1, leader.durable.record, PEER), reply)
+    leader.observe(0.2, PRIMARY)
+    leader.tick(0.2)
+    assert leader.durable.record.members == {"db1"}
 
 
 def test_a_standby_is_recorded_only_when_commits_wait_for_it_and_it_has_caught_up():

@@ -63,6 +63,28 @@ def test_the_only_heir_takes_over_soon_after_the_lease_though_repmgrd_does_not_a
     assert elected - 5.0 <= timers.lease + protocol.HEAD_START * timers.heartbeat + simulation.TICK + 1.5
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_a_standby_whose_server_hangs_holds_up_writes_no_longer_than_a_lost_one(seed):
+    class Counted(Calm):
+        longest, newest = 0.0, 0.0
+
+        def recheck(self, machine, postgres):
+            before = len(self.acknowledged)
+            super().recheck(machine, postgres)
+            if len(self.acknowledged) > before:
+                if self.newest > 5:
+                    self.longest = max(self.longest, self.now - self.newest)
+                self.newest = self.now
+
+    world = Counted(seed)
+    world.linger = 6.0  # wal_sender_timeout, and a bit
+    world.later(7.0, "", world.freeze_server, world.machines["db2"], 9.0)
+    world.run()
+    timers = simulation.TIMERS
+    # To notice, to tell, to have it stored (a message may take 0.3 s) and to set the policy.
+    assert world.longest < timers.patience + timers.heartbeat + 2 * simulation.TICK + 3 * 0.3 + 0.6 + 0.4
+
+
 def first_violation(node: type[protocol.Node], what: str, **world: Any) -> str:
     for seed in range(2000):
         try:

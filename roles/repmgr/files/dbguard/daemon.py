@@ -176,19 +176,24 @@ class Guard:
         self.wake.set()
         return reply
 
+    def look(self) -> float:
+        """Observe the local server, and return when that began."""
+        began = clock()
+        local = self.postgres.observe()._replace(paused=self.paused_file.exists())
+        with self.lock:
+            changed = local != self.node.local
+            self.node.observe(began, local)
+        if self.server_done and began > self.server_done:
+            self.server_busy = False  # only now is it seen what that work has done
+            self.wake.set()
+        if changed:
+            self.wake.set()
+        return began
+
     def watch(self) -> None:
         """Observe the local server for ever."""
         while True:
-            began = clock()
-            local = self.postgres.observe()._replace(paused=self.paused_file.exists())
-            with self.lock:
-                changed = local != self.node.local
-                self.node.observe(began, local)
-            if self.server_done and began > self.server_done:
-                self.server_busy = False  # only now is it seen what that work has done
-                self.wake.set()
-            if changed:
-                self.wake.set()
+            began = self.look()
             time.sleep(max(0.05, self.config.interval - (clock() - began)))
 
     def apply_policy(self) -> None:
@@ -457,6 +462,7 @@ class Guard:
 def run(config: Config) -> None:
     """Run the daemon for ever."""
     guard = Guard(config)
+    guard.look()  # a standby that does not know its own server yet would be taken for one that hangs
     server = Server(guard)
     signal.signal(signal.SIGHUP, lambda *_: guard.tls.load())
     work: list[Callable[[], None]] = [

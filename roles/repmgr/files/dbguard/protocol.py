@@ -664,9 +664,7 @@ class Node:
                 return []
             return self._set_policy(frozenset()) if self._committed() else []
         if self.role(now) == "primary":
-            limit = now - self.timers.patience - self.timers.heartbeat
-            unheard = (self.leading_since, None)  # it has had no time to answer yet
-            streaming = {name for name in self.local.streaming if self.heard.get(name, unheard)[0] > limit}
+            streaming = {name for name in self.local.streaming if self._receives(now, name)}
             good = me | (streaming & self.databases)
         elif now - self.healthy < self.timers.patience:
             good = record.members  # it is just being started
@@ -683,6 +681,13 @@ class Node:
             if ready > record.members:
                 self._propose(ready)
         return actions
+
+    def _receives(self, now: float, name: str) -> bool:
+        """Tell whether a standby is there: its daemon, and by what that says its server, which may hang though connected."""
+        if name not in self.heard:
+            return now - self.leading_since < self.timers.patience + self.timers.heartbeat  # it could not answer yet
+        at, peer = self.heard[name]
+        return now - at < self.timers.patience + self.timers.heartbeat and peer.role == "standby"
 
     def _set_policy(self, names: frozenset[str]) -> list[Action]:
         if names == self.policy_names:
