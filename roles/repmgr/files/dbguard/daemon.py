@@ -225,7 +225,7 @@ class Guard:
 
     def _put_off(self, problem: str) -> None:
         self.rejoin_pause = min(2 * self.rejoin_pause, REJOIN_PAUSE) or 1.0
-        self.rejoin_from, self.trouble = time.monotonic() + self.rejoin_pause, problem
+        self.rejoin_from, self.trouble = clock() + self.rejoin_pause, problem
 
     def _serve(self, action: protocol.Do) -> None:
         match action.what:
