@@ -38,7 +38,7 @@ def gate(play, program):
             "hosts": {name: hosts.get(name, {}) for name in TOPOLOGY["hosts"]},
             "vars": {
                 "ha_topology": TOPOLOGY,
-                "rolling_units": ["haproxy.service"],
+                "rolling_units": ["keepalived.service"],
                 "rolling_update_patience": patience,
             },
         }
@@ -67,8 +67,8 @@ def test_patience_ends_and_what_is_not_whole_is_named(gate):
     assert code != 0
     assert time.monotonic() - began < 60
     assert "Nothing more is touched: the stack is not whole after 1 s" in said, everything
-    assert "lb1: haproxy.service failed" in said
-    assert "lb2: haproxy.service failed" in said
+    assert "lb1: keepalived.service failed" in said
+    assert "lb2: keepalived.service failed" in said
     assert "the gate is open" not in said
 
 
