@@ -6,8 +6,6 @@ import os
 import socket
 import time
 from datetime import UTC, datetime, timedelta
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles/haproxy/files/nospof-haproxy"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -24,9 +23,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def helper(tmp_path, monkeypatch):
-    spec = spec_from_loader("nospof_haproxy", SourceFileLoader("nospof_haproxy", str(PROGRAM)))
-    helper = module_from_spec(spec)
-    spec.loader.exec_module(helper)
+    helper = load(PROGRAM)
     monkeypatch.setattr(helper, "CONFIG", tmp_path / "haproxy.cfg")
     monkeypatch.setattr(helper, "LOADED", tmp_path / "loaded")
     return helper
@@ -57,7 +54,7 @@ def configure(helper, *paths):
     helper.CONFIG.write_text("".join(f"    bind *:1 ssl crt {path}\n" for path in paths))
 
 
-def load(helper):
+def have_loaded(helper):
     """Play an HAProxy that has loaded what is there."""
     time.sleep(0.01)  # a file's time has the clock's ticks
     helper.LOADED.touch()
@@ -73,7 +70,7 @@ def test_an_expired_certificate_does_not_go_live(helper, tmp_path):
 def test_one_that_expired_while_it_was_served_does_not_keep_another_from_being_renewed(helper, tmp_path, capsys):
     old, shop = write(tmp_path / "old.pem", certificate(days=-1)), write(tmp_path / "shop.pem", certificate())
     configure(helper, old, shop)
-    load(helper)
+    have_loaded(helper)
     time.sleep(0.01)
     write(shop, certificate())
     assert helper.stale() == {str(shop)}
@@ -101,7 +98,7 @@ def test_an_ocsp_answer_about_the_certificate_before_is_set_aside(helper, tmp_pa
 def test_a_new_ocsp_answer_is_loaded(helper, tmp_path):
     shop = write(tmp_path / "shop.pem", certificate())
     configure(helper, shop)
-    load(helper)
+    have_loaded(helper)
     time.sleep(0.01)
     (tmp_path / "shop.pem.ocsp").write_bytes(b"new")
     assert helper.stale() == {f"{shop}.ocsp"}

@@ -9,11 +9,10 @@ import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles/haproxy/files/nospof-haproxy"
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy; the scenario app tests it, too")
@@ -130,9 +129,7 @@ def timers(tmp_path, monkeypatch):
 
 @pytest.fixture
 def proxy(tmp_path, monkeypatch, timers):
-    spec = spec_from_loader("nospof_haproxy", SourceFileLoader("nospof_haproxy", str(PROGRAM)))
-    helper = module_from_spec(spec)
-    spec.loader.exec_module(helper)
+    helper = load(PROGRAM)
     run = tmp_path / "run"
     run.mkdir()
     for key, value in {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles/haproxy/files/nospof-haproxy"
 CONFIG = """
@@ -30,9 +29,7 @@ shop exposed 10.0.0.6 2 8000 1 0
 
 @pytest.fixture
 def helper(tmp_path, monkeypatch):
-    spec = spec_from_loader("nospof_haproxy", SourceFileLoader("nospof_haproxy", str(PROGRAM)))
-    helper = module_from_spec(spec)
-    spec.loader.exec_module(helper)
+    helper = load(PROGRAM)
     monkeypatch.setattr(helper, "STATE", tmp_path / "state")
     monkeypatch.setattr(helper, "CONFIG", tmp_path / "haproxy.cfg")
     monkeypatch.setattr(helper, "ask", lambda *_: STATE)

@@ -10,25 +10,17 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from loading import load
 
 FILES = Path(__file__).resolve().parents[3] / "roles" / "keepalived" / "files"
 
 
-def load(name):
-    spec = spec_from_loader(name.replace("-", "_"), SourceFileLoader(name.replace("-", "_"), str(FILES / name)))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def check(monkeypatch):
-    module = load("check-haproxy")
+    module = load(FILES / "check-haproxy")
     monkeypatch.setattr(module, "PAUSE", 0.02)
     monkeypatch.setattr(module, "RUN", 0.3)
     return module

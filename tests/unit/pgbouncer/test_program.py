@@ -8,12 +8,11 @@ import signal
 import socket
 import threading
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import psycopg
 import pytest
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "pgbouncer" / "files" / "nospof-pgbouncer"
 
@@ -60,9 +59,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch, config, tmp_path):
-    spec = spec_from_loader("nospof_pgbouncer", SourceFileLoader("nospof_pgbouncer", str(PROGRAM)))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(PROGRAM)
     made = World(module)
     monkeypatch.setattr(module, "CONFIG", config)
     monkeypatch.setattr(module, "OUTCOME", tmp_path / "pause.json")

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
 from ansible_collections.nospof.stack.plugins.plugin_utils.postgresql import node_id
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles/repmgr/files/nospof-repmgr-notify"
 EVENT = [str(node_id("db2")), "standby_promote", "1", "2026-01-01 00:00:00+00", 'server "db2" was promoted']
@@ -22,9 +21,7 @@ HOOK = "#!/bin/sh\nprintf '%s|' \"$@\" >> {out}\necho >> {out}\n"
 
 @pytest.fixture
 def notify(monkeypatch):
-    spec = spec_from_loader("notify", SourceFileLoader("notify", str(PROGRAM)))
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(PROGRAM)
     module.journal = []
     monkeypatch.setattr(module.syslog, "syslog", lambda _level, text: module.journal.append(text))
     return module

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "waf" / "files" / "nospof-waf-log"
 NAMES = ["password", "token", "card_number"]
@@ -16,9 +15,7 @@ NAMES = ["password", "token", "card_number"]
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    spec = spec_from_loader("nospof_waf_log", SourceFileLoader("nospof_waf_log", str(PROGRAM)))
-    found = module_from_spec(spec)
-    spec.loader.exec_module(found)
+    found = load(PROGRAM)
     monkeypatch.setattr(found, "RAW", tmp_path / "audit")
     monkeypatch.setattr(found, "POSITION", tmp_path / "position")
     monkeypatch.setattr(found, "LOG", tmp_path / "audit.json")

@@ -13,8 +13,6 @@ import subprocess
 import tarfile
 import threading
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from loading import load
 
 PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "waf" / "files" / "nospof-waf"
 # nginx -t refuses what says broken; systemctl restart loads the configuration that the link leads to.
@@ -71,9 +70,7 @@ class Nginx:
 
     def __init__(self, folder, tls, monkeypatch):
         self.folder = folder
-        spec = spec_from_loader("nospof_waf", SourceFileLoader("nospof_waf", str(PROGRAM)))
-        self.module = module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        self.module = load(PROGRAM)
         self.run = folder / "run"
         for path in (self.run, folder / "etc/staged", folder / "nginx", folder / "rules", folder / "bin"):
             path.mkdir(parents=True)
