@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import haproxy
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, lines, name_hosts
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import STATS
 
 SYSTEMS = ("debian 12", "debian 13")
 MEMORY_MB = {"lb": 400, "waf": 700, "app": 400, "db": 700, "witness": 400}
@@ -40,7 +41,7 @@ class Need:
 
 
 POSTGRESQL = (Need(haproxy.POSTGRESQL_PORT, ("postgres",)), Need(haproxy.GUARD_PORT, ("python3", "dbguard")))
-METRICS = Need(8404, ("haproxy",), haproxy.LOCALHOST)
+METRICS = Need(STATS[1], ("haproxy",), STATS[0])
 # What is needed beside HAProxy's services and the application, which the inventory describes.
 NEEDS: dict[str, tuple[Need, ...]] = {
     "lb": (METRICS,),

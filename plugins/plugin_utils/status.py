@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import databases
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import naturally
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import UNFILTERED
 
 Row = tuple[str, str, str, str, str]
 
@@ -16,7 +17,7 @@ Row = tuple[str, str, str, str, str]
 HEALTHY = "active"
 HAPROXY = "haproxy.service"
 # The stack's own services of HAProxy: of a load balancer, of a WAF, and of an application's host.
-SHOP, UNFILTERED = "shop", "unfiltered"
+SHOP = "shop"  # beside UNFILTERED
 APPS = "apps"
 INSTANCES, PRIMARY, REPLICA = "app", "db_primary", "db_replica"
 EXPIRY_DAYS = 14  # certificates that end sooner should have been renewed
