@@ -53,7 +53,8 @@ unit: .venv/complete  ## the unit tests
 	pytest -q tests/unit
 
 .PHONY: test
-test: lint unit  ## everything: linters, unit tests, every role's scenario, the whole stack
+test: .venv/complete  ## everything: linters, unit tests, every role's scenario, the whole stack
+	$(MAKE) --jobs=2 --output-sync=target lint unit
 	pytest -v --durations=0 tests/scenarios
 
 .PHONY: lock
