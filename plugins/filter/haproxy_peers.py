@@ -16,14 +16,11 @@ description:
   - Returns what the argument C(haproxy_peers) of the role P(nospof.stack.haproxy#role) takes.
 positional: _input, internal_domain
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   internal_domain:
     description: Domain of the hosts' names in their certificates.
     type: str
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -20,10 +20,6 @@ description:
   - Fails when a setting is missing or unknown, and names it.
 positional: _input, host, settings
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   host:
     description: Inventory name of the host.
     type: str
@@ -114,6 +110,7 @@ options:
         description: How long a browser remembers to use only HTTPS, in seconds. V(0) sends no such header.
         type: int
         default: 31536000
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -16,14 +16,11 @@ description:
   - Names every host of the stack on which a play registered nothing, or only that the host can't be reached.
 positional: _input, reports
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   reports:
     description: By host what the last task of the step registered or set, as P(nospof.stack.host_reports#filter) finds it.
     type: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -17,14 +17,11 @@ description:
 positional: internal_domain
 requirements: [netaddr]
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   internal_domain:
     description: Domain of the hosts' internal names.
     type: str
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = r"""

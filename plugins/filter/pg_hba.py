@@ -16,15 +16,12 @@ description:
     application hosts, all over TLS with SCRAM. Nothing else gets in.
 positional: _input, databases
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   databases:
     description: The applications' databases, each with C(name) and C(owner).
     type: list
     elements: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -17,10 +17,6 @@ description:
     has no other, or the databases no majority.
 positional: _input, reports
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   reports:
     description:
       - Results of M(nospof.stack.preflight_host_info) by host, with the C(conflicts) of M(nospof.stack.vrrp_neighbours_info) where
@@ -28,6 +24,7 @@ options:
         names end in their ports, like C(shop@8000.service).
     type: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -16,18 +16,13 @@ description:
   - A primary is not brought back, and nothing is where there is no primary to follow.
 positional: _input, reports, host
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
-  reports:
-    description: Results of M(nospof.stack.stack_host_info) by host.
-    type: dict
-    required: true
   host:
     description: The host.
     type: str
     required: true
+extends_documentation_fragment:
+  - nospof.stack.topology
+  - nospof.stack.topology.reports
 """
 
 EXAMPLES = """

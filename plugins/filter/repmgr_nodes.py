@@ -14,11 +14,7 @@ version_added: 0.1.0
 description:
   - Lists the hosts of the groups db and witness as the role C(nospof.stack.repmgr) takes them.
 positional: _input
-options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -15,18 +15,13 @@ description:
   - Puts what the hosts report of themselves together, tells what is degraded from what is broken, and which way requests go.
 positional: _input, reports, now
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
-  reports:
-    description: Results of M(nospof.stack.stack_host_info) by host.
-    type: dict
-    required: true
   now:
     description: Seconds since the epoch.
     type: float
     required: true
+extends_documentation_fragment:
+  - nospof.stack.topology
+  - nospof.stack.topology.reports
 """
 
 EXAMPLES = """

@@ -15,15 +15,12 @@ description:
   - Puts what the hosts report of themselves into a table.
 positional: _input, reports
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   reports:
     description:
       - Results of M(nospof.stack.stack_host_info) by host. One that could not be asked is shown as unreachable.
     type: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -17,10 +17,6 @@ description:
   - Fails with everything that speaks against it, so that nothing is begun that could not be finished.
 positional: _input, reports, pools, settings
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   reports:
     description: Results of M(nospof.stack.stack_host_info) of the databases and witnesses, by host.
     type: dict
@@ -34,6 +30,7 @@ options:
       C(to) (the database that takes over; any that may when empty), C(max_lag) and C(transaction_limit), both in seconds.
     type: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -16,14 +16,11 @@ description:
   - Tells whom C(nospof-haproxy drain) has to be run on, and with which address, before a host is taken away.
 positional: _input, host
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   host:
     description: The host.
     type: str
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """

@@ -18,18 +18,13 @@ description:
   - Fails when a host could not be asked.
 positional: _input, reports, due
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
-  reports:
-    description: Results of M(nospof.stack.stack_host_info) by host.
-    type: dict
-    required: true
   due:
     description: By host whether it has anything to do.
     type: dict
     required: true
+extends_documentation_fragment:
+  - nospof.stack.topology
+  - nospof.stack.topology.reports
 """
 
 EXAMPLES = """

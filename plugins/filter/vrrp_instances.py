@@ -25,10 +25,6 @@ description:
 positional: host, settings
 requirements: [netaddr]
 options:
-  _input:
-    description: The topology, as made by P(nospof.stack.topology#filter).
-    type: dict
-    required: true
   host:
     description: Inventory name of the lb host.
     type: str
@@ -37,6 +33,7 @@ options:
     description: The key C(interface) names the interface that carries the virtual IPs.
     type: dict
     required: true
+extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = r"""
