@@ -158,6 +158,9 @@ def test_reads_are_served_by_the_standby_and_without_one_by_the_primary(hosts, c
     lab.eventually(lambda: readers.served_by(time.time() - 1) == {standby}, "the standby serves reads", 30)
     power_off(standby)
     lab.eventually(lambda: readers.served_by(time.time() - 1) == {primary}, "the primary serves reads", 60)
+    refused = switchover("--check")
+    assert refused.returncode != 0
+    assert f"{standby}: could not be asked" in refused.stdout + refused.stderr
 
 
 def test_a_host_is_not_brought_back_while_it_is_the_primary(hosts):
