@@ -50,7 +50,7 @@ lint: .venv/complete  ## all linters
 
 .PHONY: unit
 unit: .venv/complete  ## the unit tests
-	pytest -q tests/unit
+	pytest -q --numprocesses=auto tests/unit
 
 .PHONY: test
 test: .venv/complete  ## everything: linters, unit tests, every role's scenario, the whole stack
