@@ -476,7 +476,7 @@ def test_new_rules_let_a_slow_request_finish(hosts: dict[str, Host], request_waf
 
     run(waf, "rm -f /run/answer")
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(request_waf, hosts["lb1"], "/wait/answer", "--max-time", "60")
+        slow = pool.submit(request_waf, hosts["lb1"], "/wait/answer", "--max-time", "140")
         lab.eventually(lambda: entries(waf, "/run/upstream.json", mark), "the application has the request", 10)
         exclusion = {"path": "/slow", "rule": 930120, "argument": "file", "reason": "other rules than before"}
         rolled = pool.submit(converge, waf_exclusions=[exclusion])

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 LOG = Path("/run/upstream.json")
-PATIENCE = 50
+PATIENCE = 120
 LEAK = b"<p>You have an error in your SQL syntax; check the manual that corresponds to your MySQL server version</p>\n"
 
 
