@@ -5,14 +5,14 @@ Run it in the checkout as .venv/bin/python bench/load_balancer.py COMMAND [NUMBE
 reloads [TIMES]         reload the active LB (100 times) under every kind of load             about 3 minutes
 certificates [TIMES]    renew the public certificate (5 times) under every kind of load       under a minute
 slow [SECONDS]          1,000 slow connections of three kinds, with and without the limits    about 5 minutes
-tls                     have testssl.sh look for weaknesses                                   about 3 minutes
+tls                     hold it against Mozilla's intermediate profile and known weaknesses   seconds
 throughput [RUNS]       the role's configuration beside hand-tuned ones (5 times)             about 4 minutes
 outages [RUNS [FIRST]]  break the active LB in each way (5 times), from the first on          about 10 minutes
 rendering               compute and render 2,000 servers, which needs no lab                  seconds
 
 Each prints a Markdown table and writes reports/bench-COMMAND.json, which also says why requests failed. `failed` counts
 what a browser would have shown as failed, `repeated` what it sends once more unseen: see bench/clients.py. `throughput`
-needs wrk and `tls` testssl.sh, and both are installed where that may be; `slow` installs slowhttptest on a node.
+needs wrk and `tls` SSLyze, and both are installed where that may be; `slow` installs slowhttptest on a node.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -47,7 +46,7 @@ from clients import Browsers, Client, Load, Visitors, rows  # noqa: E402
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-from programs import need  # noqa: E402
+from programs import need, need_python  # noqa: E402
 from tables import table  # noqa: E402
 
 import lab  # noqa: E402
@@ -58,8 +57,6 @@ LBS = ("lb1", "lb2")
 BENCHED = ("redirect", "shop")
 ATTACKER = "witness1"  # has an address of its own, and nothing to do with the shop
 TLS = "/etc/nospof/tls"
-# What testssl.sh says of every certificate that no public CA has issued.
-PRIVATE_CA = {"cert_revocation", "cert_crlDistributionPoints", "cert_ocspURL", "cert_chain_of_trust", "DNS_CAArecord"}
 SETTINGS = {
     "public_names": "ha_public_names",
     "app_health_path": "app_health_path",
@@ -536,32 +533,19 @@ def rendering() -> list[dict[str, Any]]:
 
 
 def tls() -> list[dict[str, Any]]:
-    """Have testssl.sh look at the virtual IP; return what it finds, its verdicts and whatever is more than a remark."""
-    need("testssl", "testssl.sh")
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "testssl.json"
-        ca = ROOT / ".lab/nospof/ca/ca.crt"
-        command = [
-            "testssl",
-            "--quiet",
-            "--warnings=batch",
-            f"--add-ca={ca}",
-            f"--jsonfile={report}",
-            f"--ip={virtual_ip()}",
-            SHOP,
-        ]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-        found = json.loads(report.read_text())
-    told = [item for item in found if item["severity"] not in {"OK", "INFO"} or item["id"] == "overall_grade"]
-    return [
-        {
-            "id": item["id"],
-            "severity": item["severity"],
-            "finding": item["finding"],
-            "failed": int(item["severity"] in {"MEDIUM", "HIGH", "CRITICAL", "FATAL"} and item["id"] not in PRIVATE_CA),
-        }
-        for item in told
+    """Have SSLyze hold the virtual IP against Mozilla's intermediate profile and known weaknesses; return what deviates."""
+    command = [
+        need_python("sslyze", "6.3.1"),
+        "--mozilla_config=intermediate",
+        f"--certinfo_ca_file={ROOT / '.lab/nospof/ca/ca.crt'}",
+        f"{SHOP}:443{{{virtual_ip()}}}",
     ]
+    printed = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    verdict = re.search(r"^    \S+: (OK|FAILED) - (.+)\n((?:        \* .+\n)*)", printed, re.MULTILINE)
+    if not verdict:
+        sys.exit(f"sslyze could not look at {SHOP} at {virtual_ip()}:\n{printed}")
+    deviations = re.findall(r"\* (\S+): (.+)", verdict[3]) or [("Mozilla intermediate", verdict[2])]
+    return [{"what": what, "finding": finding, "failed": int(verdict[1] != "OK")} for what, finding in deviations]
 
 
 def main() -> None:
