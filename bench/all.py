@@ -25,6 +25,7 @@ REPORTS = ROOT / "reports"
 BENCHES: dict[str, tuple[str, tuple[str, ...]]] = {
     "repeat": ("Converging when nothing is to be changed", ("convergence.py", "repeat")),
     "fresh": ("Converging new nodes", ("convergence.py", "fresh")),
+    "interrupted": ("Converging killed at random moments and repeated", ("convergence.py", "interrupted", "5")),
     "growth": ("Growing with the number of hosts", ("convergence.py", "growth")),
     "rendering": ("Computing the load balancers' configuration", ("load_balancer.py", "rendering")),
     "reloads": ("Load balancer reloaded under load", ("load_balancer.py", "reloads")),

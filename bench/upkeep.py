@@ -78,7 +78,7 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
         # The controller shares two cores with all nodes here, as nowhere else: it takes what they leave, and little of that.
         program, *arguments = invocation("ansible-playbook", f"playbooks/{playbook}.yml", *ARGUMENTS[playbook])
         command = ["nice", "-n", "19", program, *arguments]
-        light = environment(**lab.ENVIRONMENT, ANSIBLE_STRATEGY="mitogen_linear")
+        light = environment(**lab.ENVIRONMENT, ANSIBLE_STRATEGY="mitogen_linear", ANSIBLE_TIMEOUT="60")
         done = subprocess.run(command, cwd=ROOT, env=light, capture_output=True, text=True, check=False)
         took = time.monotonic() - began
         time.sleep(CALM)

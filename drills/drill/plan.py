@@ -23,7 +23,8 @@ class Drill:
     breaks: str  # what, and by which means
     heals: str
     play: Callable[[Stage], None]
-    # For a tier the budget's name of its longest outage, or several names with " + " between.
+    # For a tier the budget's name of its longest outage, or several names with " + " between. Where nothing else is said,
+    # shoppers (``app``, ``orders``) wait no longer than for the worst of these tiers, and the databases (``db``) serve on.
     promise: Mapping[str, str] = field(default_factory=dict)
     needs: Literal["", "power", "controller"] = ""
     tiers: tuple[str, ...] = ()  # groups that the inventory must have

@@ -63,7 +63,9 @@ def chosen(words: str, drills: Sequence[Drill] = DRILLS) -> list[Drill]:
 
 def promised(drill: Drill, limits: Mapping[str, float]) -> dict[str, float]:
     """Return how long each tier may be away in a drill, in seconds."""
-    return {tier: round(sum(limits[name] for name in names.split(" + ")), 3) for tier, names in drill.promise.items()}
+    said = {tier: round(sum(limits[name] for name in names.split(" + ")), 3) for tier, names in drill.promise.items()}
+    worst = max(said.values(), default=0.0)
+    return {"app": worst, "orders": worst, "db": 0.0} | said
 
 
 def skipped(drill: Drill, facts: Mapping[str, Any]) -> str:
@@ -122,7 +124,7 @@ def judged(drill: Drill, stage: Stage, since: float) -> Row:
     clients = [one for one in writes if one.writer in load.writers]
     confirmed = list(dict.fromkeys(one.order for one in requests if one.kind == "order" and one.good and one.order))
     missing = stage.traffic.missing(confirmed)
-    holders = verdict.holders(stage.watch.samples, HOLDER_ERROR)
+    holders = max((verdict.holders(samples, HOLDER_ERROR) for samples in stage.watch.samples.values()), default=0)
     outage = verdict.outages(requests, clients, since, stage.wanted or until, stage.gone)
     promise = promised(drill, stage.budget)
     if verdict.PART in promise:

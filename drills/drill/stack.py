@@ -112,9 +112,14 @@ class Stack:
         return [name for name, one in known.items() if one["zone"] == known[host]["zone"]]
 
     @property
+    def virtual_ips(self) -> list[str]:
+        """Return the addresses that move between load balancers."""
+        return [str(one["address"]) for one in self.facts["topology"]["virtual_ips"]]
+
+    @property
     def virtual_ip(self) -> str:
-        """Return the address that is watched."""
-        return str(self.facts["topology"]["virtual_ips"][0]["address"])
+        """Return the address that shoppers use."""
+        return self.virtual_ips[0]
 
     def units(self, host: str) -> list[str]:
         """Return what must run on a host."""

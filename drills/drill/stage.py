@@ -27,16 +27,19 @@ STEADY = 0.5  # seconds in which all writes must succeed before the databases co
 SERVING = 60.0  # seconds after which a service that is not back ends the drill
 RESTORED = 300.0  # the same for full redundancy
 # Ends when nobody listens any more: the shell itself writes.
-WATCH = "while sleep 0.1; do echo $(ip -o address show | grep -cF ' {address}/') || exit; done"
+WATCH = (
+    "while sleep 0.1; do shown=$(ip -o address show); "
+    "echo $(for ip in {addresses}; do echo \"$shown\" | grep -cF \" $ip/\"; done) || exit; done"
+)
 
 
 class HolderWatch:
-    """Looks ten times a second who holds the virtual IP."""
+    """Looks ten times a second who holds the virtual IPs."""
 
     def __init__(self, stack: Stack) -> None:
         """Begin with nothing seen."""
         self.stack = stack
-        self.samples: list[Sample] = []
+        self.samples: dict[str, list[Sample]] = {address: [] for address in stack.virtual_ips}
         self._stop = threading.Event()
         self._agents: dict[str, subprocess.Popen[str]] = {}
         self._threads = [threading.Thread(target=self._keep, args=(host,), daemon=True) for host in stack.tier("lb")]
@@ -55,7 +58,7 @@ class HolderWatch:
             thread.join(10)
 
     def _keep(self, host: str) -> None:
-        command = WATCH.format(address=self.stack.virtual_ip)
+        command = WATCH.format(addresses=" ".join(self.samples))
         options = ["-T", "-o", "ConnectTimeout=2", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"]
         while not self._stop.is_set():
             agent = subprocess.Popen(
@@ -66,11 +69,13 @@ class HolderWatch:
             self._agents[host] = agent
             for line in agent.stdout or ():
                 now = time.time()
-                self.samples.append(Sample(host, now, now, "standby" if line.strip() == "0" else "primary"))
+                for samples, count in zip(self.samples.values(), line.split(), strict=False):
+                    samples.append(Sample(host, now, now, "standby" if count == "0" else "primary"))
             # Whoever can't be asked holds nothing that could be seen: its time as a holder ends here.
             agent.wait()
             now = time.time()
-            self.samples.append(Sample(host, now, now, "down"))
+            for samples in self.samples.values():
+                samples.append(Sample(host, now, now, "down"))
             self._stop.wait(0.3)
 
 

@@ -84,7 +84,7 @@ def passed_unfiltered(requests: Iterable[Request]) -> int:
 
 
 def holders(samples: Sequence[Sample], error: float) -> int:
-    """Return how many hosts certainly held the virtual IP at once, at worst."""
+    """Return how many hosts certainly held a virtual IP at once, at worst."""
     return history.most_at_once(history.claiming(samples), error)
 
 
@@ -98,7 +98,7 @@ def broken_promises(
     return [
         f"{tier} was away for {outage[tier]:.1f} s, {limit:.1f} s are promised"
         for tier, limit in promise.items()
-        if outage[tier] > limit + resolution.get(tier, 0.0)
+        if outage.get(tier, 0.0) > limit + resolution.get(tier, 0.0)
     ]
 
 

@@ -20,7 +20,6 @@ DRILL = Drill(
     title="HAProxy is reloaded a hundred times",
     breaks="reloads HAProxy on the active load balancer under load",
     heals="nothing is broken",
-    promise={},
     play=play,
     tiers=("lb",),
     flawless=True,

@@ -13,6 +13,7 @@ def play(stage: Stage) -> None:
         stage.until(lambda: stage.missed(witness), "the primary misses the witness")
         stage.until_serving(since)
         stage.require(stage.primary == primary, f"{primary} is not the primary any more")
+        stage.want_outage()
         with stage.blackholed(primary) as alone:
             stage.fenced = (primary, alone + stage.budget["fenced"])
             stage.until(lambda: not stage.writable(), "the isolated primary is fenced")
@@ -27,7 +28,6 @@ DRILL = Drill(
     title="The witness is lost, and then the primary",
     breaks="drops the witness off the network, and later the primary as well: one voter of three is left",
     heals="the packets pass again. Until then nobody takes writes, for no majority could agree on who may",
-    promise={},
     play=play,
     tiers=("witness",),
 )

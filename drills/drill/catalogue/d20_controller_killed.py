@@ -108,7 +108,7 @@ DRILL = Drill(
         "every host"
     ),
     heals="the run is repeated; it must succeed, and one before and one after it change nothing",
-    promise={},
+    promise={"db": "host_lost"},  # the primary is moved, which takes no longer than losing it
     play=play,
     needs="controller",
     flawless=True,
