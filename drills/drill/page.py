@@ -14,7 +14,7 @@ TIERS = {
     "orders": "orders",
     "db": "database writes",
 }
-SHORT = {"lb": "any answer", "app": "pages", "part of app": "some pages", "orders": "orders", "db": "writes"}
+SHORT = {"lb": "answers", "app": "pages", "orders": "orders", "db": "writes"}  # columns of the summary
 PHASES = {"broken": "broken", "serving": "serving", "healed": "healed", "restored": "whole"}
 WIDTH, ROW, LEFT, TOP = 720, 22, 110, 26
 
@@ -115,26 +115,22 @@ def verdict(drill: Mapping[str, Any]) -> str:
     return '<span class="good">✓ passed</span>' if drill["passed"] else '<span class="bad">✗ failed</span>'
 
 
-def promised(drill: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the outage that was promised, of each tier, and that of the same tiers as it was."""
-    promise: Mapping[str, float] = drill.get("promise_s", {})
-    outage: Mapping[str, float] = drill.get("outage_s", {})
-    if not promise:
-        worst = max(outage, key=lambda tier: outage[tier], default="")
-        return "-", f"{SHORT[worst]} {seconds(outage[worst])}" if worst else "-"
-    return (
-        ", ".join(f"{SHORT[tier]} {seconds(limit)}" for tier, limit in promise.items()),
-        ", ".join(f"{SHORT[tier]} {seconds(outage.get(tier))}" for tier in promise),
-    )
+def cell(drill: Mapping[str, Any], tier: str) -> str:
+    """Return a tier's outage and what was promised, as a cell of the summary."""
+    outage, limit = (drill.get(key, {}).get(tier) for key in ("outage_s", "promise_s"))
+    if outage is None:
+        return '<td class="n">-</td>'
+    of = "" if limit is None else f'<br><span class="dim">of {seconds(limit)}</span>'
+    return f'<td class="n">{seconds(outage)}{of}</td>'
 
 
 def row(drill: Mapping[str, Any]) -> str:
     """Return a drill's line of the summary."""
-    limit, was = promised(drill)
+    cells = "".join(cell(drill, tier) for tier in SHORT)
     lost = drill.get("lost", "-")
     return (
         f'<tr><td class="n">{drill["number"]}</td><td><a href="#{escape(drill["name"])}">{escape(drill["title"])}</a></td>'
-        f'<td>{verdict(drill)}</td><td class="n">{was}</td><td class="n">{limit}</td><td class="n">{lost}</td>'
+        f'<td>{verdict(drill)}</td>{cells}<td class="n">{lost}</td>'
         f'<td class="n">{drill.get("max_writable", "-")}</td><td class="n">{seconds(drill.get("restored_s"))}</td></tr>'
     )
 
@@ -152,7 +148,11 @@ def article(drill: Mapping[str, Any]) -> str:
             f'<ul class="problems bad">{"".join(f"<li>{escape(text)}</li>" for text in drill["problems"])}</ul>'
         )
     parts.append(timeline(drill))
-    outages = ", ".join(f"{TIERS.get(tier, tier)} {seconds(value)}" for tier, value in drill["outage_s"].items())
+    outages = ", ".join(
+        f"{TIERS.get(tier, tier)} {seconds(value)}"
+        + (f" (promised {seconds(drill['promise_s'][tier])})" if tier in drill["promise_s"] else "")
+        for tier, value in drill["outage_s"].items()
+    )
     parts.append(
         f"<p>Longest silence: {escape(outages)}. {drill['requests']} requests, {drill['failed']} failed; "
         f"{drill['acknowledged']} acknowledged, {drill['lost']} lost. At most {drill['max_writable']} database and "
@@ -190,7 +190,8 @@ def page(report: Mapping[str, Any]) -> str:
     head = "".join(
         f'<th{" class=n" if numeric else ""}>{text}</th>'
         for text, numeric in (
-            ("#", 1), ("drill", 0), ("", 0), ("outage", 1), ("promised", 1), ("lost", 1), ("writable", 1), ("whole after", 1),
+            ("#", 1), ("drill", 0), ("", 0), *((name, 1) for name in SHORT.values()),
+            ("lost", 1), ("writable", 1), ("whole after", 1),
         )
     )  # fmt: skip
     return (
@@ -202,5 +203,6 @@ def page(report: Mapping[str, Any]) -> str:
         "and writers at a fixed pace, whether they were answered or not.</p>"
         f'<ul class="figures">{"".join(f"<li><b>{value}</b>{text}</li>" for value, text in figures)}</ul>'
         f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(row, drills))}</tbody></table></div>'
+        '<p class="dim">Below each outage what is promised; what the load can\'t tell apart is allowed besides.</p>'
         f"{''.join(map(article, drills))}</body></html>"
     )

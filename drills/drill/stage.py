@@ -29,7 +29,7 @@ RESTORED = 300.0  # the same for full redundancy
 # Ends when nobody listens any more: the shell itself writes.
 WATCH = (
     "while sleep 0.1; do shown=$(ip -o address show); "
-    "echo $(for ip in {addresses}; do echo \"$shown\" | grep -cF \" $ip/\"; done) || exit; done"
+    'echo $(for ip in {addresses}; do echo "$shown" | grep -cF " $ip/"; done) || exit; done'
 )
 
 

@@ -405,7 +405,7 @@ def test_off_inspects_nothing_and_stays_in_rotation(hosts: dict[str, Host], requ
 def test_a_waf_without_working_rules_is_out_of_rotation(hosts: dict[str, Host], request_waf: Request) -> None:
     waf = hosts["waf1"]
     rules = run(waf, "awk '/modsecurity_rules_file/ { print $2 }' /etc/nginx/nginx.conf").strip(" ;\n")
-    for damage in ("/REQUEST-942/d", "/REQUEST-949/d", "s/ctl:ruleEngine=On/ctl:ruleEngine=DetectionOnly/", "/./d"):
+    for damage in ("/REQUEST-942/d", "/REQUEST-949/d", "s/^SecRuleEngine On/SecRuleEngine DetectionOnly/", "/./d"):
         run(waf, f"cp {rules} /root/rules && sed -i '{damage}' {rules} && systemctl restart nginx")
         try:
             lab.eventually(lambda: states(hosts) == {"waf1": "DOWN", "waf2": "UP"}, f"waf1 is out after {damage}", 10)
@@ -422,6 +422,25 @@ def test_a_waf_that_passes_nothing_on_is_out_of_rotation_until_the_next_run(host
     assert "passes nothing on" in hosts["waf1"].run("nospof-waf verify").stderr
     converge()
     lab.eventually(lambda: in_rotation(hosts), "waf1 is back", 10)
+
+
+def test_a_waf_that_is_slow_to_start_comes_back_by_itself(hosts: dict[str, Host]) -> None:
+    waf = hosts["waf1"]
+    program, listens = "/usr/local/sbin/nospof-waf", "$(dirname $(readlink -f /etc/nginx/nginx.conf))/waf.json"
+
+    def starts() -> int:
+        return int(run(waf, "systemctl show nginx --property=NRestarts --value"))
+
+    # It waits for an answer for 2 seconds instead of 30, and asks where nobody answers.
+    run(waf, f"cp -p {program} {listens} /root/ && sed -i 's/^START = .*/START = 2.0/' {program}")
+    run(waf, f"sed -i 's/8443/8442/' {listens} && systemctl restart --no-block nginx")
+    try:
+        lab.eventually(lambda: starts() >= 2, "it is started again and again", 60)
+        assert states(hosts) == {"waf1": "DOWN", "waf2": "UP"}
+        assert waf.run("test -e /run/nospof_waf/ready").rc != 0
+    finally:
+        run(waf, f"cp -p /root/nospof-waf {program} && cp /root/waf.json {listens}")
+    lab.eventually(lambda: in_rotation(hosts), "waf1 is back", 30)
 
 
 def through_lb(path: str) -> str:
@@ -534,12 +553,22 @@ def test_bad_input_is_refused_and_the_old_rules_serve_on(
 
 
 @pytest.mark.usefixtures("restored")
-def test_rules_that_refuse_harmless_requests_end_at_the_first_host(hosts: dict[str, Host]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"waf_rules_after": ['SecRule REQUEST_URI "@streq /" "id:1001,phase:1,deny,status:403"']}, "is refused"),
+        ({"waf_rules_before": ["SecRuleEngine DetectionOnly"]}, "does not refuse an attack"),
+        ({"waf_rules_after": ["SecRuleEngine DetectionOnly"]}, "does not refuse an attack"),
+    ],
+)
+def test_rules_that_refuse_too_much_or_nothing_end_at_the_first_host(
+    hosts: dict[str, Host], variables: dict[str, Any], problem: str
+) -> None:
     before = {name: run(hosts[name], "readlink -f /etc/nginx/nginx.conf") for name in WAFS}
-    rule = 'SecRule REQUEST_URI "@streq /" "id:1001,phase:1,deny,status:403"'
     began = pids(hosts)
-    with Shoppers(hosts["lb1"]) as shoppers, pytest.raises(RuntimeError, match="the old ones are back in service"):
-        converge(waf_rules_after=[rule])
+    failure = pytest.raises(RuntimeError, match=f"the old ones are back in service: .*{problem}")
+    with Shoppers(hosts["lb1"]) as shoppers, failure:
+        converge(**variables)
     assert {name: run(hosts[name], "readlink -f /etc/nginx/nginx.conf") for name in WAFS} == before
     assert sum(pids(hosts)[name] != began[name] for name in WAFS) == 1  # the canary, with its old rules
     assert set(shoppers.statuses) == {"200", "403"}
@@ -577,6 +606,34 @@ def test_a_release_of_the_rule_set(
     # Its paranoia level is steered by the new names.
     converge(**variables, waf_paranoia_level=4, limit="waf1")
     assert request_waf(hosts["lb1"], "/?q=a%3Bb%3Dc%27d%22e")[0] == 403
+
+
+@pytest.fixture
+def release_url(hosts: dict[str, Host], address: dict[str, str], release: Path) -> Iterator[str]:
+    """Serve the release over HTTP."""
+    folder = "/run/release"
+    with release.open("rb") as file:
+        subprocess.run([*lab.SSH, "lb1", f"mkdir -p {folder} && cat > {folder}/crs.tar.gz"], stdin=file, check=True)
+    run(hosts["lb1"], f"systemd-run --unit=release python3 -m http.server --directory {folder} 8099")
+    lab.eventually(lambda: hosts["lb1"].run("curl -sSf http://127.0.0.1:8099/").rc == 0, "it is served", 10)
+    yield f"http://{address['lb1']}:8099/crs.tar.gz"
+    run(hosts["lb1"], f"systemctl stop release; rm -r {folder}")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_new_host_begins_with_a_release(
+    hosts: dict[str, Host], request_waf: Request, release: Path, release_url: str
+) -> None:
+    waf, new = hosts["waf2"], "/?q=only-in-4.99"
+    run(waf, "systemctl stop nginx nospof-waf-log && rm -r /etc/nospof-waf /etc/nginx/nginx.conf")
+    checksum = hashlib.sha256(release.read_bytes()).hexdigest()
+    variables = {"waf_crs_archive": release_url, "waf_crs_archive_sha256": checksum}
+    converge("--check", limit="waf2", **variables)
+    assert waf.run("test -e /etc/nospof-waf").rc != 0
+    converge(limit="waf2", **variables)
+    assert request_waf(hosts["lb1"], new, waf="waf2")[0] == 403
+    assert request_waf(hosts["lb1"], "/", waf="waf2")[0] == 200
+    assert "changed=0" in converge(limit="waf2", **variables)
 
 
 def test_exclusions_are_proposed_from_what_happened(
@@ -621,12 +678,31 @@ def test_an_interrupted_run_is_made_good(hosts: dict[str, Host], request_waf: Re
     """nginx was taken out of rotation and has other rules than those on the disk, as when a run is killed."""
     waf = hosts["waf1"]
     rules = run(waf, "awk '/modsecurity_rules_file/ { print $2 }' /etc/nginx/nginx.conf").strip(" ;\n")
-    run(waf, f"sed -i 's/^SecRuleEngine .*/SecRuleEngine DetectionOnly/' {rules} && systemctl restart nginx")
-    run(waf, f"sed -i 's/^SecRuleEngine .*/SecRuleEngine On/' {rules}")
+    threshold = "'tx.inbound_anomaly_score_threshold={}'"
+    usual, high = threshold.format(5), threshold.format(500)
+    run(waf, f'sed -i "s/{usual}/{high}/" {rules} && systemctl restart nginx')
+    run(waf, f'sed -i "s/{high}/{usual}/" {rules}')
     run(waf, "cd /run/nospof_waf && touch drain rolling unfinished")
     assert request_waf(hosts["lb1"], ATTACK)[0] == 200
     converge()
     assert request_waf(hosts["lb1"], ATTACK)[0] == 403
+
+
+def test_the_only_waf_that_serves_is_not_taken_out(hosts: dict[str, Host]) -> None:
+    exclusion = {"path": "/files", "rule": 930120, "argument": "file", "reason": "names of files"}
+    before = pids(hosts)["waf1"]
+    run(hosts["waf2"], "systemctl stop nginx")
+    try:
+        assert "changed=0" in converge(limit="waf1")
+        with pytest.raises(RuntimeError, match="waf1 is the only WAF that serves"):
+            converge(limit="waf1", waf_exclusions=[exclusion])
+        assert pids(hosts)["waf1"] == before
+        assert run(hosts["lb1"], through_lb(ATTACK)).strip() == "403"
+        converge(limit="waf1", waf_exclusions=[exclusion], waf_outage_allowed=True)
+        assert pids(hosts)["waf1"] != before
+        assert states(hosts) == {"waf1": "UP", "waf2": "DOWN"}
+    finally:
+        converge()  # waf2 first, so that waf1 may be taken out
 
 
 def test_an_operator_can_take_a_waf_out(hosts: dict[str, Host]) -> None:

@@ -54,6 +54,9 @@ _value:
   description: Parts of the rules file, as lists of lines.
   type: dict
   contains:
+    mode:
+      description: The mode of requests for which no site says another.
+      type: str
     inspecting:
       description: Whether any request is inspected.
       type: bool
@@ -80,6 +83,10 @@ _value:
       description: Files of the rule set that look at responses, where that is wanted.
       type: list
       elements: path
+    after:
+      description: What comes after the rule set.
+      type: list
+      elements: str
     excluded:
       description: The rules and tags that the exclusions name, which have to exist on the host.
       type: dict

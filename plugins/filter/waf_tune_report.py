@@ -14,11 +14,12 @@ version_added: 0.1.0
 short_description: Exclusions to think about, as YAML
 description:
   - Merges what the hosts found by rule, method, path and argument. Paths that differ in one segment are taken for one.
+  - Names hosts whose logs were not read, and what is missing of the others'.
   - What no exclusion can describe is left aside, such as paths with dots in front or arguments with odd names.
 positional: _input
 options:
   _input:
-    description: What P(nospof.stack.waf_audit_info#module) returned, by host.
+    description: What P(nospof.stack.waf_audit_info#module) returned, by host; also where it failed, or nothing where it wasn't run.
     type: dict
     required: true
 """

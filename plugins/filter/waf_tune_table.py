@@ -15,10 +15,11 @@ short_description: Exclusions to think about, as a table
 description:
   - Merges what the hosts found by rule, method, path and argument. Paths that differ in one segment are taken for one.
   - What no exclusion can describe is left aside, such as paths with dots in front or arguments with odd names.
+  - Names hosts whose logs were not read, and what is missing of the others'.
 positional: _input
 options:
   _input:
-    description: What P(nospof.stack.waf_audit_info#module) returned, by host.
+    description: What P(nospof.stack.waf_audit_info#module) returned, by host; also where it failed, or nothing where it wasn't run.
     type: dict
     required: true
 """

@@ -65,7 +65,9 @@ servers:
   elements: dict
   returned: always
 waf:
-  description: The rules in use, with C(mode) and C(rules), the rule set's version; empty where there is no WAF.
+  description:
+    - The rules in use, with C(mode), what they do with requests for which no site says otherwise, and C(rules), the rule set's
+      version; empty where there is no WAF.
   type: dict
   returned: always
 release:
@@ -94,7 +96,8 @@ import time
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 HAPROXY_SOCKET = "/run/haproxy/admin.sock"
-WAF_RULES = "/etc/nospof-waf/rules-*/rules.conf"
+NGINX_CONFIG = "/etc/nginx/nginx.conf"  # on a WAF a link to that of the generation in use
+WAF_ROOT = "/etc/nospof-waf"
 CERTIFICATES = "/etc/nospof/tls/*.crt"
 GUARD_STATE = "/run/dbguard/state.json"
 GUARD_PATIENCE = 5  # seconds; it writes every second
@@ -140,20 +143,24 @@ def haproxy_servers() -> list[dict[str, object]]:
 
 
 def waf_rules() -> dict[str, str]:
-    """Return mode and version of the rules in use."""
-    found = sorted(glob.glob(WAF_RULES), key=os.path.getmtime)
-    if not found:
+    """Return mode and version of the rules in use; the mode is what the engine does, whatever was wanted."""
+    rules = os.path.join(os.path.dirname(os.path.realpath(NGINX_CONFIG)), "rules.conf")
+    if not rules.startswith(f"{os.path.realpath(WAF_ROOT)}/") or not os.path.exists(rules):
         return {}
-    with open(found[-1], encoding="utf-8") as file:
+    with open(rules, encoding="utf-8") as file:
         text = file.read()
-    mode = re.search(r"^SecRuleEngine (\w+)", text, re.MULTILINE)
+    wanted = re.search(r"^# waf_mode: (\w+)", text, re.MULTILINE)
+    engines = re.findall(r"^\s*SecRuleEngine\s+(\w+)", text, re.MULTILINE | re.IGNORECASE)  # the last one counts
     included = re.search(r"^Include (\S+REQUEST-901\S+)", text, re.MULTILINE)
     version = None
     if included and os.path.exists(included[1]):
         with open(included[1], encoding="utf-8") as file:
             version = re.search(r"ver[.:]'?(?:OWASP_CRS/)?([0-9][0-9.]*[0-9])", file.read())
-    modes = {"On": "block", "DetectionOnly": "detect"}
-    return {"mode": modes.get(mode[1], "off") if mode else "off", "rules": version[1] if version else ""}
+    modes = {"on": "block", "detectiononly": "detect"}
+    # Where nothing is inspected the engine is on, since otherwise no site could have another mode.
+    is_off = not engines or (wanted and wanted[1] == "off")
+    mode = "off" if is_off else modes.get(engines[-1].lower(), "off")
+    return {"mode": mode, "rules": version[1] if version else ""}
 
 
 def certificates(module: AnsibleModule) -> dict[str, float]:

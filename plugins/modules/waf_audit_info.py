@@ -45,6 +45,10 @@ unreadable:
   description: Lines that are no entries.
   returned: always
   type: int
+cut:
+  description: How many groups are not returned, see O(most).
+  returned: always
+  type: int
 groups:
   description: What matched, the most frequent first.
   returned: always
@@ -205,11 +209,13 @@ def main() -> None:
         groups, read, unreadable = add_up(lines(module.params["path"], begin), begin)
     except (ValueError, OSError) as error:
         module.fail_json(msg=str(error))
-    ordered = sorted(groups.items(), key=lambda item: (-item[1]["count"], item[0]))[: module.params["most"]]
+    most = module.params["most"]
+    ordered = sorted(groups.items(), key=lambda item: (-item[1]["count"], item[0]))[:most]
     module.exit_json(
         changed=False,
         entries=read,
         unreadable=unreadable,
+        cut=len(groups) - len(ordered),
         groups=[
             {
                 "rule": rule,

@@ -50,6 +50,10 @@ due:
   returned: always
   type: list
   elements: str
+serving:
+  description: Whether nginx passes requests on and the load balancers are not told to send none.
+  returned: always
+  type: bool
 certificates_due:
   description: Whether certificates are newer than those that nginx has loaded.
   returned: always
@@ -168,6 +172,12 @@ def reasons(nginx: dict[str, str], rules: str) -> list[str]:
     return found
 
 
+def is_serving(nginx: dict[str, str]) -> bool:
+    """Tell whether requests come here, as far as it is for this host to say."""
+    ready, drained = (os.path.exists(os.path.join(RUN, name)) for name in ("ready", "drain"))
+    return nginx["ActiveState"] == "active" and ready and not drained
+
+
 def main() -> None:
     """Run the module."""
     paths = {"type": "path", "required": True}
@@ -182,6 +192,7 @@ def main() -> None:
         changed=False,
         crs=rule_set(module.params["rules"], module.params["setup"]),
         due=reasons(nginx, module.params["rules"]),
+        serving=is_serving(nginx),
         certificates_due=certified > since(nginx, "StateChangeTimestamp"),
         units=[
             name

@@ -282,6 +282,9 @@ def settings(  # noqa: PLR0913, PLR0917 (all that a filter may be given)
         "random_page_cost": 1.1,
         "checkpoint_completion_target": 0.9,
         **_wal_sizes(disk_mb),
+        # After a crash every file is brought to the disk before recovery begins: with one call, not one for each file, which
+        # takes longer than the primary keeps its lease.
+        "recovery_init_sync_method": "syncfs",
         # Replication.
         "wal_level": "replica",
         "hot_standby": "on",

@@ -126,6 +126,7 @@ class Crs:
 class Rules(TypedDict):
     """Parts of the rules file, each as lines."""
 
+    mode: str  # of requests for which no site says another
     inspecting: bool  # anything at all
     engine: str
     before: list[str]  # before the rule set
@@ -190,11 +191,12 @@ def rules(inputs: Mapping[str, Any], crs: Mapping[str, Any], today: dt.date | No
         raise StackError(f"the mode {unknown[0]} is unknown; use {', '.join(MODES)}")
     request_files, evaluation, response_files = _files(ruleset, inputs)
     return {
+        "mode": mode,
         "inspecting": modes != {"off"},
         "engine": ENGINES["block" if modes == {"off"} else _first(modes, mode)],
         "before": [
             *_modes(mode, sites),
-            *_probe_setup(),
+            *_probe_setup(modes),
             *(_answers() if inputs["response_inspection_enabled"] else []),
             *_bodies(inputs["allowed_content_types"]),
             *_setup(inputs),
@@ -258,22 +260,28 @@ def _modes(mode: str, sites: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(f'SecRule REQUEST_LINE "@rx {path}" "{identity},chain"')
         lines.append(f'  SecRule REQUEST_HEADERS:Host "@rx ^(?:{hosts})(?::[0-9]+)?$" "t:none,t:lowercase,{engine}"')
     strictest = next(item for item in STRICTEST if item in modes)
-    lines.append("# A path that servers may read differently gets the strictest treatment that there is.")
-    lines.append(
-        f'SecRule REQUEST_LINE "!@rx ^[A-Z]+ {PLAIN_PATH}{_END}" '
-        f'"id:{FIXED_IDS + 1},phase:1,t:none,nolog,pass,ctl:ruleEngine={ENGINES[strictest]}"'
-    )
+    if mode != strictest:  # else it has that already, since sites are for plain paths only
+        lines.append("# A path that servers may read differently gets the strictest treatment that there is.")
+        lines.append(
+            f'SecRule REQUEST_LINE "!@rx ^[A-Z]+ {PLAIN_PATH}{_END}" '
+            f'"id:{FIXED_IDS + 1},phase:1,t:none,nolog,pass,ctl:ruleEngine={ENGINES[strictest]}"'
+        )
     return lines
 
 
-def _probe_setup() -> list[str]:
-    """Return what makes the load balancers' probe a request like any other, but always refused and never logged."""
+def _probe_setup(modes: set[str]) -> list[str]:
+    """Return what makes the load balancers' probe a request like any other, but refused and never logged.
+
+    Its path is none that sites can have, so it gets the strictest treatment that there is. Where that is to block, nothing here
+    may switch the engine on: the probe has to pass when the engine does not block.
+    """
     path = re.escape(PROBE_PATH)
+    engine = "" if "block" in modes else "ctl:ruleEngine=On,"
     return [
-        "# The load balancers' probe is always refused, whatever the mode and the threshold, and never logged.",
+        "# The load balancers' probe is refused as attacks are, and also where no attack is; it is never logged.",
         (
             f'SecRule REQUEST_LINE "@rx ^GET {path}(?:/self)?\\?" "id:{FIXED_IDS + 2},phase:1,t:none,nolog,pass,'
-            'setvar:tx.nospof_probe=1,ctl:ruleEngine=On,ctl:auditEngine=Off"'
+            f'setvar:tx.nospof_probe=1,{engine}ctl:auditEngine=Off"'
         ),
     ]
 

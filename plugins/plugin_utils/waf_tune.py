@@ -31,10 +31,10 @@ HEADING = """\
 def proposals(reports: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Merge what the hosts found into proposals, those of most clients first.
 
-    :param reports: what the module waf_audit_info returned, by host.
+    :param reports: what the module waf_audit_info returned, by host; no groups where it could not be run.
     """
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for host, report in reports.items():
+    for host, report in _read(reports).items():
         try:
             for group in report["groups"]:
                 _merge(merged, group)
@@ -50,7 +50,7 @@ def proposals(reports: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 def report(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the proposals as YAML, each below a comment that says what was seen."""
     found = proposals(reports)
-    heading = HEADING + "".join(f"# {line}\n" for line in _left_aside(reports))
+    heading = HEADING + "".join(f"# {line}\n" for line in _gaps(reports) + _left_aside(_read(reports)))
     if not found:
         return heading + "waf_exclusions: []\n"
     parts = [heading + "waf_exclusions:\n"]
@@ -66,7 +66,8 @@ def report(reports: Mapping[str, Mapping[str, Any]]) -> str:
 def table(reports: Mapping[str, Mapping[str, Any]], most: int = 40) -> list[str]:
     """Return the proposals as the lines of a table."""
     rows = [("clients", "requests", "refused", "rule", "request", "where", "says")]
-    for item in proposals(reports)[:most]:
+    found = proposals(reports)
+    for item in found[:most]:
         exclusion = item["exclusion"]
         where = next((f"{key} {exclusion[key]}" for key in TARGETS if key in exclusion), "anywhere")
         counts = (str(item["clients"]), str(item["count"]), str(item["refused"]))
@@ -74,7 +75,8 @@ def table(reports: Mapping[str, Mapping[str, Any]], most: int = 40) -> list[str]
         rows.append((*counts, str(exclusion["rule"]), request, where, _line(item["message"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return lines + _left_aside(reports)
+    more = [f"… and {len(found) - most} more, all of them in the report"] if len(found) > most else []
+    return lines + more + _gaps(reports) + _left_aside(_read(reports))
 
 
 def _empty() -> dict[str, Any]:
@@ -116,6 +118,25 @@ def _target(variable: str) -> tuple[str, str] | None:
     if not kind:
         return "", ""
     return (kind, name) if TARGETS[kind][1].fullmatch(name) else None
+
+
+def _read(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the hosts whose audit logs were read."""
+    return {host: report for host, report in reports.items() if "groups" in report}
+
+
+def _gaps(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each part of the audit logs that is not in here."""
+    lines = []
+    for host, report in sorted(reports.items()):
+        if "groups" not in report:
+            reason = _line(" ".join(str(report.get("msg") or "it was not asked").split()))
+            lines.append(f"Missing: {host}, whose audit log was not read: {reason}")
+        if report.get("unreadable"):
+            lines.append(f"Missing: {report['unreadable']} lines of the audit log of {host}, which are no entries")
+        if report.get("cut"):
+            lines.append(f"Missing: the {report['cut']} rarest kinds of matches on {host}; see a shorter period")
+    return lines
 
 
 def _left_aside(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -23,6 +23,9 @@ RATE = 40  # requests a second, every other one an attack
 GRACE = 3.0
 # One that accepts and says nothing is known by its checks after 4.5 s at most, and who waits for it then is cut off.
 GRACE_FROZEN = 6.0
+# For so long at most nobody at all is served while a WAF is lost. The promise is a second, which the drills hold it to; here a
+# busy machine is no failure.
+OUTAGE = 3.0
 
 
 class Traffic(Crowd):
@@ -166,6 +169,7 @@ def test_no_attack_gets_past_a_waf_that_is_lost(hosts, virtual_ip, loss, grace):
     assert set(traffic.statuses(attack=True)) <= {403, 0, 502, 503, 504}
     assert unfiltered(hosts, traffic.mark) == []
     assert traffic.noticed(began, grace) == []
+    assert outage <= OUTAGE
 
 
 def test_a_waf_s_host_that_dies_lets_no_attack_through(hosts, virtual_ip, power_off, power_on):
@@ -175,12 +179,12 @@ def test_a_waf_s_host_that_dies_lets_no_attack_through(hosts, virtual_ip, power_
         traffic.until_all_is_well()
         power_on("waf1")
         traffic.until_all_is_well(60)
-    print(
-        f"\nhost of waf1 died: outage {traffic.outage(began):.2f} s, answers {dict(traffic.statuses(attack=False, since=began))}"
-    )
+    outage = traffic.outage(began)
+    print(f"\nhost of waf1 died: outage {outage:.2f} s, answers {dict(traffic.statuses(attack=False, since=began))}")
     assert set(traffic.statuses(attack=True)) <= {403, 0, 502, 503, 504}
     assert unfiltered(hosts, traffic.mark) == []
     assert traffic.noticed(began, GRACE) == []
+    assert outage <= OUTAGE
 
 
 def test_without_any_waf_nothing_reaches_the_applications(hosts, virtual_ip):

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.nospof.stack.plugins.filter.inventory_findings import FilterModule as InventoryFilter
 from ansible_collections.nospof.stack.plugins.filter.waf_rules import FilterModule as RulesFilter
 from ansible_collections.nospof.stack.plugins.filter.waf_static_pattern import FilterModule as StaticFilter
@@ -17,6 +19,7 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import WAF_PR
 from ansible_collections.nospof.stack.plugins.plugin_utils.waf_profiles import PROFILES
 from hypothesis import given
 from hypothesis import strategies as st
+from loading import load
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "waf"
 TODAY = dt.date(2030, 6, 15)
@@ -175,23 +178,29 @@ def test_one_mode_for_all_needs_no_rule():
 def test_off_inspects_nothing(off):
     found = rules(mode=off)
     assert not found["inspecting"]
+    assert found["mode"] == "off"
     assert rules(mode=off, sites=[{"path": "/admin/**", "mode": "block"}])["inspecting"]
 
 
-def engine_of(found, request_line, host="shop.test"):
-    """Return the engine's state after the rules that choose it, as ModSecurity would."""
-    state, chain = found["engine"], True
+def engines_of(found, request_line, host="shop.test"):
+    """Return the states that the rules which choose it give the engine one after the other, as ModSecurity would."""
+    states, chain = [found["engine"]], True
     for line in (line for rule in found["before"] for line in rule.splitlines()):
-        if "nospof_probe" in line:
-            break
         pattern = re.search(r'"(!?)@rx (.*?)" "', line)
         subject = host if "REQUEST_HEADERS:Host" in line else request_line
         matched = pattern is None or (re.search(pattern[2], subject) is not None) != bool(pattern[1])
         chain = matched and (chain if line.startswith("  ") else True)
         engine = re.search(r"ctl:ruleEngine=(\w+)", line)
         if chain and engine:
-            state = engine[1]
-    return state
+            states.append(engine[1])
+        if "nospof_probe" in line:
+            break
+    return states
+
+
+def engine_of(found, request_line, host="shop.test"):
+    """Return the engine's state in the end."""
+    return engines_of(found, request_line, host)[-1]
 
 
 def test_the_first_site_that_fits_counts():
@@ -227,6 +236,43 @@ def test_paths_that_servers_read_differently_get_the_strictest_treatment(mode, o
     found = rules(mode=mode, sites=[{"path": "/legacy/**", "mode": other}])
     strictest = next(item for item in ("block", "detect", "off") if item in {mode, other})
     assert engine_of(found, f"GET {path} HTTP/1.1") == waf.ENGINES[strictest] or mode == other
+
+
+@pytest.mark.parametrize(
+    ("mode", "other", "engine"),
+    [
+        ("block", "block", ["On"]),
+        ("block", "detect", ["On"]),  # that of SecRuleEngine: with another one there the probe passes
+        ("block", "off", ["On"]),
+        ("detect", "block", ["DetectionOnly", "On"]),
+        ("off", "block", ["On", "Off", "On"]),
+        ("detect", "off", ["DetectionOnly", "On"]),
+        ("off", "detect", ["DetectionOnly", "Off", "DetectionOnly", "On"]),
+        ("detect", "detect", ["DetectionOnly", "On"]),
+    ],
+)
+@pytest.mark.parametrize("site", [{"path": "/**"}, {"path": "/*/*"}, {"hosts": ["shop.test"]}])
+@pytest.mark.parametrize("probe", [waf.PROBE_PATH, f"{waf.PROBE_PATH}/self"])
+def test_the_probe_is_refused_only_where_attacks_are_if_any_are(mode, other, engine, site, probe):
+    found = rules(mode=mode, sites=[{**site, "mode": other}])
+    assert engines_of(found, f"GET {probe}?q=1 HTTP/1.1") == engine
+    (setup,) = [line for line in found["before"] if "setvar:tx.nospof_probe=1" in line]
+    assert ("ctl:ruleEngine=On" in setup) == ("block" not in {mode, other})
+
+
+@pytest.mark.parametrize(
+    ("address", "inventory", "listens"),
+    [
+        ("10.0.0.21", {}, ["*"]),
+        ("fd00::21", {}, ["[::]"]),
+        ("fd00::21", {"waf_listen_addresses": ["[fd00::21]"]}, ["[fd00::21]"]),
+    ],
+)
+def test_a_waf_listens_where_the_load_balancers_reach_it(address, inventory, listens):
+    computed = yaml.safe_load((ROLE.parents[1] / "playbooks/vars/stack.yml").read_text())["waf_listen_addresses"]
+    variables = {"ha_host_address": address, "inventory_hostname": "waf1", "hostvars": {"waf1": inventory}}
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert templar.template(trust_as_template(computed)) == listens
 
 
 def test_an_unknown_mode_is_named():
@@ -591,9 +637,9 @@ def test_the_probe_is_the_same_everywhere():
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     assert variables["__waf_probe_path"] == waf.PROBE_PATH == WAF_PROBE.partition("?")[0]
     assert {variables["__waf_probe_header"]: "passed"} == WAF_PROBE_ANSWER
-    program = (ROLE / "files/nospof-waf").read_text()
-    asked = "".join(re.findall(r'PROBE \+?= "(.*)"', program))
-    assert asked == WAF_PROBE.replace("/waf?", "/waf/self?")
+    program = load(ROLE / "files/nospof-waf")
+    assert program.CHECK == WAF_PROBE
+    assert WAF_PROBE.replace("/waf?", "/waf/self?") == program.PROBE
     assert tuple(variables["__waf_collecting_rules"]) == waf.COLLECTING_RULES
 
 

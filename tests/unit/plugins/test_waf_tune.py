@@ -237,6 +237,41 @@ def test_the_table():
     assert row.split()[:5] == ["1", "2", "1", "942100", "POST"]
 
 
+def test_the_table_says_what_it_has_no_room_for():
+    lines = waf_tune.table(reports(*[group(f"/{letter}", clients=letter) for letter in "abc"]), most=2)
+    assert len(lines) == 4
+    assert lines[-1] == "… and 1 more, all of them in the report"
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (
+            {"unreachable": True, "msg": "Failed to connect\nto the host"},
+            "waf2, whose audit log was not read: Failed to connect to the host",
+        ),
+        ({"failed": True, "msg": "no such file"}, "waf2, whose audit log was not read: no such file"),
+        ({}, "waf2, whose audit log was not read: it was not asked"),
+        ({"groups": [], "unreadable": 3, "cut": 0}, "3 lines of the audit log of waf2, which are no entries"),
+        ({"groups": [], "unreadable": 0, "cut": 12}, "the 12 rarest kinds of matches on waf2; see a shorter period"),
+    ],
+)
+def test_what_is_missing_is_said(answer, line):
+    given = {**reports(group()), "waf2": answer}
+    text = report(given)
+    assert f"# Missing: {line}\n" in text.partition("waf_exclusions:")[0]
+    assert len(yaml.safe_load(text)["waf_exclusions"]) == 1
+    assert table(given)[2:] == [f"Missing: {line}"]
+
+
+def test_groups_beyond_the_limit_are_counted(run_module, tmp_path):
+    log = tmp_path / "audit.json"
+    log.write_text(line(path="/a") + line(path="/a") + line(path="/b") + line(path="/c") + "nonsense\n")
+    result = run_module(module, path=str(log), since="2000-01-01", most=1)
+    assert [found["path"] for found in result["groups"]] == ["/a"]
+    assert (result["cut"], result["unreadable"], result["entries"]) == (2, 1, 4)
+
+
 def test_other_results_are_named():
     with pytest.raises(AnsibleFilterError, match="waf1: this is no result of waf_audit_info"):
-        report({"waf1": {"failed": True}})
+        report({"waf1": {"groups": [{"rule": 1}]}})

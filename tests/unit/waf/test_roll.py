@@ -8,6 +8,8 @@ import http.client
 import http.server
 import json
 import os
+import re
+import socket
 import ssl
 import subprocess
 import tarfile
@@ -100,15 +102,23 @@ class Nginx:
         self.seen: list[tuple[str, bool]] = []  # path, and whether the node was drained
         self.busy = 0
         self.balancers = ["10.0.0.11", "10.0.0.12"]
+        self.estranged: list[str] = []  # load balancers that are gone once the node is back in rotation
         self._serve(tls)
         self.settings()
 
     def settings(self, **changes):
-        given = {
+        listens = {
             "address": "127.0.0.1",
             "port": self.server.server_address[1],
             "tls_dir": str(self.tls),
             "page_address": f"127.0.0.1:{self.pages.server_address[1]}",
+        }
+        (self.module.STAGED / "waf.json").write_text(
+            json.dumps({key: changes.pop(key, value) for key, value in listens.items()})
+        )
+        given = {
+            "name": "waf1",
+            "peers": [],
             "load_balancers": self.balancers,
             "verify_host": "shop.test",
             "verify_path": "/healthz",
@@ -140,9 +150,26 @@ class Nginx:
             for name in self.balancers:
                 if self.module.ROLLING.exists() and (self.folder / "running").exists():
                     status = 404 if self.module.DRAIN.exists() else 403
+                    if status == 403 and name in self.estranged:
+                        continue
                     with self.module.PROBES.open("a") as probes:
                         probes.write(f"{name} {status}\n")
             time.sleep(0.02)
+
+    def answer(self, path, drained):
+        """Return the status and a header of the answer."""
+        status, mark = 200, None
+        if path.startswith("/.nospof/waf?") and drained:
+            status = 404
+        elif path.startswith("/.nospof/waf") and "late" in self.rules:
+            status = 504
+        elif path.startswith("/.nospof/waf") and "blind" not in self.rules:
+            status, mark = 403, ("X-HA-WAF-Probe", "passed")
+        elif path == "/healthz" and "refuse all" in self.rules:
+            status, mark = 403, ("X-HA-WAF-Refused", "id")
+        elif path == "/healthz" and "lost" in self.rules:
+            status = 502
+        return status, mark
 
     def _serve(self, tls):
         nginx = self
@@ -152,15 +179,9 @@ class Nginx:
             def do_GET(self):
                 drained = nginx.module.DRAIN.exists()
                 nginx.seen.append((self.path, drained))
-                status, mark = 200, None
-                if self.path.startswith("/.nospof/waf/self?") and "blind" not in nginx.rules:
-                    status, mark = 403, ("X-HA-WAF-Probe", "passed")
-                elif self.path == "/healthz" and "refuse all" in nginx.rules:
-                    status, mark = 403, ("X-HA-WAF-Refused", "id")
-                elif self.path == "/healthz" and "lost" in nginx.rules:
-                    status = 502
-                elif self.path == "/status":
+                if self.path == "/status":
                     nginx.busy = max(0, nginx.busy - 1)
+                status, mark = nginx.answer(self.path, drained)
                 self.send_response(status)
                 if mark:
                     self.send_header(*mark)
@@ -209,18 +230,37 @@ def test_a_first_start_needs_no_drain(nginx):
     assert (nginx.rules, nginx.restarts) == ("good rules 1", 1)
     assert not any(drained for _, drained in nginx.seen)
     assert nginx.module.CONFIG.is_symlink()
-    assert [path.name for path in nginx.run.iterdir()] == ["ready"]
+    assert {path.name for path in nginx.run.iterdir()} == {"probes", "ready"}
+    # It is in rotation, so that the next host may be taken out.
+    assert nginx.module.unsure(nginx.balancers) == set()
 
 
-@pytest.mark.parametrize(("rules", "is_ready"), [("good rules", True), ("blind rules", False)])
-def test_nothing_is_passed_on_before_an_attack_was_refused(nginx, rules, is_ready):
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("good rules", ""),
+        ("blind rules", "nginx does not refuse an attack, so it passes nothing on: it answered 200\n"),
+    ],
+)
+def test_nothing_is_passed_on_before_an_attack_was_refused(nginx, capsys, rules, said):
     (nginx.folder / "loaded").write_text(rules)
-    if is_ready:
+    nginx.module.ready()  # no failure, by which systemd would start nginx anew: that changes no rule
+    assert nginx.module.READY.exists() == (not said)
+    assert capsys.readouterr().err == said
+
+
+def test_an_error_is_no_answer_yet(nginx, monkeypatch):
+    (nginx.folder / "loaded").write_text("late rules")
+    monkeypatch.setattr(nginx.module, "START", 0.2)
+    with pytest.raises(nginx.module.Failure, match="nginx did not answer within 0 s"):
         nginx.module.ready()
-    else:
-        with pytest.raises(nginx.module.Failure, match="does not refuse an attack: it answered 200"):
-            nginx.module.ready()
-    assert nginx.module.READY.exists() == is_ready
+    assert not nginx.module.READY.exists()
+
+
+def test_a_start_that_fails_is_tried_again():
+    unit = (PROGRAM.parents[1] / "templates/unit.conf.j2").read_text()
+    assert re.search(r"^ExecStartPost=(.*) ready$", unit, re.MULTILINE)[1] == "/usr/local/sbin/nospof-waf"
+    assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(unit.splitlines())
 
 
 def test_a_start_is_waited_for(nginx, monkeypatch):
@@ -228,7 +268,7 @@ def test_a_start_is_waited_for(nginx, monkeypatch):
     refused = (403, {"X-HA-WAF-Probe": "passed"})
     answers = [OSError("refused"), TimeoutError("late"), http.client.RemoteDisconnected("reset"), refused]
 
-    def ask(_path):
+    def ask(*_):
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -241,7 +281,7 @@ def test_a_start_is_waited_for(nginx, monkeypatch):
 
 
 def test_a_start_is_not_waited_for_without_end(nginx, monkeypatch):
-    def ask(_path):
+    def ask(*_):
         raise TimeoutError("late")
 
     monkeypatch.setattr(nginx.module, "ask", ask)
@@ -271,6 +311,90 @@ def test_a_load_balancer_that_is_gone_is_not_waited_for_long(serving):
     serving.module.roll()
     assert time.monotonic() - began < 10
     assert serving.rules == "good rules 2"
+
+
+def test_a_roll_fails_where_a_load_balancer_does_not_take_the_host_back(serving):
+    serving.estranged = ["10.0.0.12"]
+    serving.stage("good rules 2")
+    with pytest.raises(serving.module.Failure, match=r"^10\.0\.0\.12 did not take waf1 into rotation again within 2 s"):
+        serving.module.roll()
+    assert serving.rules == "good rules 2"
+    assert not serving.module.DRAIN.exists()
+    assert not serving.module.ROLLING.exists()
+    assert serving.module.UNFINISHED.exists()
+    serving.estranged = []
+    serving.module.roll()
+    assert not serving.module.UNFINISHED.exists()
+
+
+def test_another_waf_that_asks_is_no_load_balancer(serving):
+    serving.settings(peers=["10.0.0.21", "10.0.0.12"])  # the latter runs on a load balancer
+    assert serving.module.balancers_of(["10.0.0.11", "10.0.0.12", "10.0.0.21"]) == {"10.0.0.11", "10.0.0.12"}
+
+
+@pytest.mark.parametrize(
+    ("peers", "how", "drained", "refused"),
+    [
+        (["127.0.0.9"], (), False, True),  # nobody is there
+        (["127.0.0.9", "127.0.0.10"], (), False, True),
+        (["127.0.0.9", "localhost"], (), False, False),  # one of them serves
+        ([], (), False, False),  # the only one that there is
+        (["127.0.0.9"], ("alone",), False, False),
+        (["127.0.0.9"], (), True, False),  # it is out of rotation anyway
+    ],
+)
+def test_the_last_waf_that_serves_is_not_taken_out(serving, peers, how, drained, refused):
+    serving.settings(peers=peers)
+    serving.stage("good rules 2")
+    serving.module.NOTICE = 0.3
+    if drained:
+        serving.module.drain()
+    if refused:
+        with pytest.raises(serving.module.Failure, match=r"^waf1 is the only WAF that serves: none of 127\.0\.0\.9"):
+            serving.module.roll()
+    else:
+        serving.module.roll(*how)
+    assert serving.rules == ("good rules 1" if refused else "good rules 2")
+    assert not serving.module.UNFINISHED.exists()
+
+
+def test_a_waf_that_does_not_run_is_started_whatever_the_others_do(serving):
+    serving.settings(peers=["127.0.0.9"])
+    (serving.folder / "running").unlink()
+    serving.stage("good rules 2")
+    serving.module.roll()
+    assert serving.rules == "good rules 2"
+
+
+def test_with_old_rules_it_is_reached_as_before(serving):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    serving.settings(port=port)
+    serving.stage("good rules on another port")
+    with pytest.raises(serving.module.Failure, match=r"the old ones are back in service: .*refused"):
+        serving.module.roll()
+    assert serving.rules == "good rules 1"
+    assert serving.module.settings()["port"] == serving.server.server_address[1]
+
+
+def test_the_settings_of_a_generation_without_them_are_those_that_are_staged(serving):
+    (serving.module.in_use() / "waf.json").unlink()
+    assert serving.module.settings()["port"] == serving.server.server_address[1]
+
+
+@pytest.mark.parametrize(("address", "asked"), [("*", "127.0.0.1"), ("[::]", "::1"), ("[fd00::21]", "fd00::21")])
+def test_it_asks_itself_where_it_listens(nginx, monkeypatch, address, asked):
+    addresses = []
+
+    def connect(address, *_, **__):
+        addresses.append(address)
+        raise OSError("enough")
+
+    monkeypatch.setattr(nginx.module.http.client, "HTTPSConnection", connect)
+    nginx.settings(address=address)
+    assert not nginx.module.serves()
+    assert not nginx.module.serves("10.0.0.22")
+    assert addresses == [asked, "10.0.0.22"]
 
 
 def test_rules_that_nginx_refuses_never_come_near_it(serving):
@@ -383,6 +507,9 @@ def test_what_passes_nothing_on_is_due_again(serving, monkeypatch, active, ready
         serving.module.READY.unlink()
     nginx = {"ActiveState": active, "ActiveEnterTimestamp": "Wed 2999-11-27 02:13:22.123456 UTC"}
     assert waf_node_info.reasons(nginx, str(serving.folder / "rules")) == told
+    assert waf_node_info.is_serving(nginx) == (not told)
+    serving.module.drain()
+    assert not waf_node_info.is_serving(nginx)
 
 
 def release(folder, *names):
