@@ -207,6 +207,36 @@ def test_what_is_bad_on_one_host_is_taken_back_everywhere_and_nobody_notices(
     assert in_service(hosts)
 
 
+def test_who_got_a_bad_release_from_a_killed_run_goes_back_and_nobody_notices(
+    hosts: dict[str, Host], crowd: Crowd, source: Callable[[str], str]
+) -> None:
+    """The run was killed while app2 had its turn, and app1 had switched."""
+    (old,) = told(hosts, "release")
+    values = {"app_source": source("broken-app2")}
+    with crowd:
+        with lab.controller(*arguments("sample", values)):
+            lab.eventually(lambda: status(hosts["app1"], "app2") == "MAINT", "app2 is taken out", 300)
+        assert ask(hosts["app1"])["version"] == "broken-app2"
+        with pytest.raises(RuntimeError) as failure:
+            converge(**values)
+    assert crowd.failed() == []
+    assert "hosts that had switched went back to what they ran before" in str(failure.value)
+    assert told(hosts, "release") == {old}
+    lab.eventually(lambda: in_service(hosts), "both hosts are in service")
+
+
+def test_a_proxy_that_is_off_is_done_without_only_where_that_is_known(hosts: dict[str, Host]) -> None:
+    values = {"app_proxies": ["app1", "app2", "waf.invalid"], "app_environment": {"SECRET": "while it is off"}}
+    (secret,) = told(hosts, "secret")
+    with pytest.raises(RuntimeError) as failure:
+        converge(**values)
+    said = " ".join(str(failure.value).split()).replace("''", "'")  # as YAML has it
+    assert "waf.invalid can't be reached, so it may still send requests here; start it" in said
+    assert told(hosts, "secret") == {secret}
+    assert "app2 serves" in converge(**values, app_proxy_watchers=["app1", "app2"])
+    assert told(hosts, "secret") == {"while it is off"}
+
+
 def test_check_mode_tells_what_would_happen_and_changes_nothing(
     hosts: dict[str, Host], source: Callable[[str], str]
 ) -> None:

@@ -62,6 +62,20 @@ def test_a_damaged_certificate_is_issued_anew_and_the_others_stay(hosts):
     hosts["lb1"].check_output("openssl verify -CAfile %s/ca.crt %s/host.crt", TLS, TLS)
 
 
+def test_a_new_certificate_has_a_new_key_and_nothing_else_is_left(hosts):
+    host, public = hosts["lb1"], "openssl pkey -pubout -in %s/host.key"
+    before = host.check_output(public, TLS)
+    host.check_output("rm %s/host.crt", TLS)
+    done = lab.ansible(CONVERGE, "--limit", "lb1,localhost")
+    assert done.returncode == 0, done.stdout
+    key = host.check_output(public, TLS)
+    assert key != before
+    for name in ("host.crt", "host.pem"):
+        assert host.check_output("openssl x509 -noout -pubkey -in %s/%s", TLS, name) == key
+    assert host.check_output("openssl pkey -pubout -in %s/host.pem", TLS) == key
+    assert host.check_output("find %s -name '.*' -type f", TLS) == ""
+
+
 def test_a_certificate_from_elsewhere_is_installed_with_its_key(hosts):
     for host in hosts.values():
         of_key = host.check_output("openssl pkey -pubout -in %s/shop.pem", TLS)

@@ -14,16 +14,26 @@ short_description: Which proxies may still send requests to a host
 version_added: 0.1.0
 description:
   - A host may be restarted only when no proxy sends requests to it any more.
+  - A proxy that can't be reached may be cut off from the controller only. It is no problem where everybody who sends requests to
+    it sees it down.
+positional: _input, watchers
 options:
   _input:
     description: Results of C(nospof-haproxy drain), one for each proxy, which is the result's C(item).
     type: list
     elements: dict
     required: true
+  watchers:
+    description:
+      - What M(nospof.stack.stack_host_info) returned on each host that sends requests to the proxies, which is the result's
+        C(item). Servers there have the proxies' names.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = """
-problems: "{{ drain.results | nospof.stack.drain_problems }}"
+problems: "{{ drain.results | nospof.stack.drain_problems(watchers.results) }}"
 """
 
 RETURN = """

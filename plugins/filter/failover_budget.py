@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import budget
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter, lines
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter, entries
 from ansible_collections.nospof.stack.plugins.plugin_utils.status import table
 
 DOCUMENTATION = """
@@ -36,20 +36,21 @@ RETURN = """
 _value:
   description: >-
     C(rows), each with C(tier), C(event), C(timers), C(worst) and C(target) in seconds; C(table), the same as lines of text; and
-    C(problems), each a line.
+    C(problems), each a line, and C(findings), the same in parts, with C(subject), C(problem), C(mend) and C(line).
   type: dict
 """
 
 
 def failover_budget(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the budget as rows and as a table, and what is wrong with it."""
-    problems = lines(budget.findings(given), {})
-    rows = [] if problems else budget.rows(given)
+    findings = entries(budget.findings(given), {})
+    rows = [] if findings else budget.rows(given)
     body = [(row["tier"], row["event"], row["timers"], f"{row['worst']:g}", f"{row['target']:g}") for row in rows]
     return {
         "rows": rows,
         "table": table(("tier", "event", "timers (s)", "worst", "target"), body),
-        "problems": problems,
+        "problems": [finding["line"] for finding in findings],
+        "findings": findings,
     }
 
 

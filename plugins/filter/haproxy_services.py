@@ -17,7 +17,8 @@ description:
     P(nospof.stack.haproxy#role) takes them.
   - An LB routes to the WAFs, or to the applications where the stack has no WAF. A WAF routes to the applications.
     An application host has an inbound service, and the way to the primary and to the replicas.
-  - Fails when a setting is missing or unknown, and names it.
+  - Fails when a setting is missing or unknown, and names it; O(settings.shop) and O(settings.lb_services) by the inventory's names,
+    C(ha_shop_service) and C(ha_lb_services).
 positional: _input, host, settings
 options:
   host:
@@ -63,6 +64,10 @@ options:
         type: list
         elements: dict
         default: []
+      maps:
+        description: The maps that routes in O(settings.shop) and O(settings.lb_services) may use, as the role's C(haproxy_maps).
+        type: dict
+        default: {}
       login_paths:
         description: Beginnings of the paths where passwords are sent; each client may send there 20 times a minute.
         type: list

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import as_filter
-from ansible_collections.nospof.stack.plugins.plugin_utils.inventory import inventory_findings
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Entry, as_filter
+from ansible_collections.nospof.stack.plugins.plugin_utils.inventory import inspect
 
 DOCUMENTATION = r"""
 name: inventory_findings
@@ -30,6 +30,10 @@ options:
   specs:
     description: Role names with the options of their argument specs; this collection's own roles where it is left out.
     type: dict
+  structured:
+    description: Whether to return each problem in parts instead of as a line.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -45,10 +49,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One line for each problem, with what is concerned, what is wrong and how to mend it.
+  description: >-
+    One line for each problem, with what is concerned, what is wrong and how to mend it; with O(structured) a mapping with C(subject),
+    C(hosts), C(problem), C(mend) and the same C(line).
   type: list
-  elements: str
+  elements: raw
 """
+
+
+def inventory_findings(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    structured: bool = False,
+) -> list[Entry] | list[str]:
+    """Return what is wrong with the inventory."""
+    found = inspect(hostvars, groups, specs)
+    return found if structured else [entry["line"] for entry in found]
 
 
 class FilterModule:

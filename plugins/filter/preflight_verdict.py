@@ -35,7 +35,9 @@ EXAMPLES = """
 
 RETURN = """
 _value:
-  description: C(problems) and C(warnings), each a list of lines.
+  description: >-
+    C(problems) and C(warnings), each a list of lines, and C(findings), the problems in parts, with C(subject), C(hosts), C(problem),
+    C(mend) and C(line).
   type: dict
 """
 

@@ -17,7 +17,7 @@ description:
     one, or a name that none of them covers. No message shows a key.
 requirements:
   - cryptography on the controller
-positional: _input, names
+positional: _input, names, variable
 options:
   _input:
     description:
@@ -30,6 +30,10 @@ options:
     type: list
     elements: str
     default: []
+  variable:
+    description: What errors call them, such as the variable that has them.
+    type: str
+    default: certificate
 """
 
 EXAMPLES = """

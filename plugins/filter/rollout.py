@@ -13,7 +13,7 @@ name: rollout
 short_description: In which order hosts get their release
 version_added: 0.1.0
 description:
-  - Hosts that serve nobody come first, then one zone after the other.
+  - Hosts that switched in a run that was killed come first, then those that serve nobody, then one zone after the other.
 positional: _input, hosts
 options:
   _input:

@@ -36,7 +36,9 @@ RETURN = """
 _value:
   description: >-
     C(state) (V(ok), V(degraded) or V(broken)), C(problems), the worst first, C(hosts), C(virtual_ips) with their holders, C(path),
-    the steps of a request, and C(generated).
+    the steps of a request, C(servers), those of every HAProxy with its own word for their state, C(in_sync), the newest record of
+    which databases hold every acknowledged write (C(members), C(primary), C(term), C(number); none where there is no record), and
+    C(generated).
   type: dict
 """
 

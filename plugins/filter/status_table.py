@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import status
@@ -10,23 +10,21 @@ from ansible_collections.nospof.stack.plugins.plugin_utils import status
 DOCUMENTATION = """
 name: status_table
 version_added: 0.1.0
-short_description: Tier, host, zone, role and state of every host as lines of text
+short_description: Tier, host, zone, role, what is in use, and state of every host as lines of text
 description:
-  - Puts what the hosts report of themselves into a table.
-positional: _input, reports
+  - Shows the hosts of the report as a table. One that could not be asked is shown as unreachable.
+positional: _input
 options:
-  reports:
-    description:
-      - Results of M(nospof.stack.stack_host_info) by host. One that could not be asked is shown as unreachable.
+  _input:
+    description: The report, as made by P(nospof.stack.status_report#filter).
     type: dict
     required: true
-extends_documentation_fragment: nospof.stack.topology
 """
 
 EXAMPLES = """
 - name: Show the table
   ansible.builtin.debug:
-    msg: "{{ ha_topology | nospof.stack.status_table(reports) }}"
+    msg: "{{ report | nospof.stack.status_table }}"
 """
 
 RETURN = """
@@ -37,14 +35,9 @@ _value:
 """
 
 
-def status_table(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the lines of the table."""
-    return status.table(("tier", "host", "zone", "role", "state"), status.rows(topology, reports))
-
-
 class FilterModule:
     """Filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"status_table": status_table}
+        return {"status_table": status.lines}

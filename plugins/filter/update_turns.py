@@ -14,7 +14,8 @@ short_description: In which order hosts are updated
 version_added: 0.1.0
 description:
   - Witnesses come first, then WAFs, applications, load balancers and databases. A host of several tiers comes once, with the last
-    of them; of one tier those come last that hold a virtual IP.
+    of them. Within a tier one zone follows the other; last comes the one that holds a virtual IP or the primary, and in it whoever
+    does.
   - Fails when a host could not be asked.
 positional: _input, reports, due
 options:

@@ -59,7 +59,7 @@ options:
     type: int
     default: 600
   keep:
-    description: How many releases stay on the host; the running one and the one before it always do.
+    description: How many releases stay on the host, the newest ones; the running one and the one before it always do.
     type: int
     default: 3
 attributes:
@@ -101,6 +101,12 @@ reasons:
   type: list
   elements: str
   returned: always
+switched:
+  description:
+    - Whether the host has just switched, or could not go back. In check mode, whether it has switched to this release in a
+      roll-out that was interrupted before its end, and nothing else is to be done.
+  type: bool
+  returned: always
 healthy:
   description: Whether all instances are healthy now.
   type: bool
@@ -139,6 +145,7 @@ CALM = 2  # good answers in a row: one that works once may end at once
 PAUSE = 0.25
 WORDS = 40  # lines
 RUNNING = ("active", "reloading")
+INTERRUPTED = "the last switch was interrupted"
 
 
 class ReleaseError(Exception):
@@ -241,8 +248,12 @@ class Application:
         if running and not found and not self.is_installed(running):
             found.append("another version of its package is installed")
         if os.path.exists(self.marker):
-            found.append("the last switch was interrupted")
+            found.append(INTERRUPTED)
         return found
+
+    def marked(self) -> str:
+        """Return the release that the host has switched to in a roll-out that has not ended, or an empty string."""
+        return read(self.marker).decode() if os.path.exists(self.marker) else ""
 
     def is_installed(self, release: str) -> bool:
         """Tell whether the package of a release is what is installed; a release without one always is."""
@@ -267,7 +278,7 @@ class Application:
         """Switch to a release with the unit and the environment that wait for it."""
         if not release:
             raise ReleaseError(f"the release {self.module.params['release']} is not on this host")
-        self.remember()
+        self.remember(release)
         write(self.marker, b"", 0o600)
         self.touched = True
         self.install(release, {path: os.path.join(self.home, name) for path, (name, _) in self.files.items()})
@@ -284,20 +295,22 @@ class Application:
             with self.witness(port):
                 self.await_health(port)
 
-    def remember(self) -> None:
+    def remember(self, release: str) -> None:
         """Keep what runs now, to go back to; after an interrupted switch it is the processes that tell."""
         serving = self.serving()
-        # The marker names the release once all is well; until then what is known from before is what to go back to.
-        if os.path.exists(self.marker) and self.remembered() and read(self.marker).decode() not in serving:
+        # The marker names the release once all is well here. Until then, and while the same release is still being brought to
+        # other hosts, what is known from before is what to go back to.
+        known = os.path.exists(self.marker) and self.remembered()
+        if known and (self.marked() == release or self.marked() not in serving):
             return
-        release = serving[0] if len(serving) == 1 and self.resolve(serving[0]) else self.running()
+        last = serving[0] if len(serving) == 1 and self.resolve(serving[0]) else self.running()
         part = f"{self.previous}.part"
         shutil.rmtree(part, ignore_errors=True)
         os.mkdir(part, 0o700)
-        complete = bool(release) and all(os.path.exists(path) for path in self.files)
+        complete = bool(last) and all(os.path.exists(path) for path in self.files)
         for path, (name, mode) in self.files.items() if complete else ():
             write(os.path.join(part, name), read(path), mode)
-        write(os.path.join(part, "release"), release.encode() if complete else b"", 0o600)
+        write(os.path.join(part, "release"), last.encode() if complete else b"", 0o600)
         shutil.rmtree(self.previous, ignore_errors=True)
         os.rename(part, self.previous)
 
@@ -412,8 +425,8 @@ class Application:
 
     def tidy(self) -> None:
         """Remove the oldest releases, and what an interrupted run has left of others."""
-        names = self.releases()
-        kept = {*names[-self.module.params["keep"] :], self.running(), self.remembered()}
+        newest = self.releases()[::-1][: max(self.module.params["keep"], 0)]
+        kept = {*newest, self.running(), self.remembered()}
         for name in os.listdir(self.folder("")):
             if name not in kept:
                 shutil.rmtree(self.folder(name), ignore_errors=True)  # the next switch tries again
@@ -449,7 +462,7 @@ def work(application: Application) -> dict[str, Any]:
     module = application.module
     began = time.monotonic()
     back = module.params["state"] == "previous"
-    result: dict[str, Any] = {"changed": False, "healthy": True, "problem": "", "reasons": []}
+    result: dict[str, Any] = {"changed": False, "healthy": True, "problem": "", "reasons": [], "switched": False}
     try:
         result["release"] = application.remembered() if back else application.resolve(module.params["release"])
         result["running"] = application.running()
@@ -457,14 +470,17 @@ def work(application: Application) -> dict[str, Any]:
         result["active"] = any(state["ActiveState"] in RUNNING for state in application.instances().values())
         result["reasons"] = ["another host went back"] if back else application.reasons(result["release"])
         result["changed"] = bool(result["reasons"])
+        known = application.remembered() and application.marked() == result["release"]
+        result["switched"] = bool(known) and result["reasons"] == [INTERRUPTED]
         if not result["reasons"]:
             application.check()
         elif not module.check_mode:
             do = application.go_back if back else partial(application.switch, result["release"])
             do()
+            result["switched"] = not back
     except (ReleaseError, OSError) as trouble:
         untouched = result["changed"] and not back and not application.touched
-        result |= {"healthy": untouched, "problem": str(trouble)}
+        result |= {"healthy": untouched, "problem": str(trouble), "switched": back}
         if application.touched and application.remembered():
             result |= return_from_failure(application, str(trouble))
     return {**result, "seconds": round(time.monotonic() - began, 1)}

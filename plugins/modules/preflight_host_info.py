@@ -45,10 +45,6 @@ time:
   description: The machine's clock, in seconds since the epoch.
   type: float
   returned: always
-keepalived:
-  description: Whether keepalived runs.
-  type: bool
-  returned: always
 listeners:
   description: >-
     Who listens on TCP ports, each with C(address) and C(port), C(program), and C(unit), which is systemd's unit or scope; program and
@@ -111,7 +107,6 @@ def main() -> None:
     sockets = ""
     if module.get_bin_path("ss"):
         _, sockets, _ = module.run_command(["ss", "-Hltnp"], check_rc=True)
-    keepalived = module.run_command(["pidof", "keepalived"])[0] == 0 if module.get_bin_path("pidof") else False
     module.exit_json(
         changed=False,
         system=system(),
@@ -119,7 +114,6 @@ def main() -> None:
         memory_mb=memory_mb(),
         free_mb=room.f_bavail * room.f_frsize // 1024**2,
         time=time.time(),
-        keepalived=keepalived,
         listeners=listeners(sockets),
     )
 

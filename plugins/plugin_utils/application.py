@@ -41,6 +41,9 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
         mend = "name a path where the application answers 200 while it works, like /healthz"
         found.append(Finding("app_health_path", problem, mend))
     found += _ports(given.get("app_ports")) + _environment(given.get("app_environment")) + source_findings(given)
+    keep = str(given.get("app_keep_releases"))  # by -e it is text
+    if keep.startswith("-"):
+        found.append(Finding("app_keep_releases", f"is {keep}", "set it to 0 or more, like 3"))
     if given.get("app_package") and given.get("app_build_command"):
         problem = "is set together with app_package, which is built already"
         found.append(Finding("app_build_command", problem, "leave it out"))
@@ -90,7 +93,8 @@ def check_application(variables: Variables, hosts: Sequence[str]) -> list[Findin
         return []
     given = {name: variables.shared(hosts, name) for name in SHARED}
     given |= {
-        name: variables.get(hosts[0], name) for name in ("app_command", "app_build_command", "app_migrate_command")
+        name: variables.get(hosts[0], name)
+        for name in ("app_command", "app_build_command", "app_migrate_command", "app_keep_releases")
     }
     found = findings(given)
     for host in hosts:

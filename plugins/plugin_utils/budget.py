@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import failover, haproxy, vrrp
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, StackError, parse
 
 # What the role's check of HAProxy does: keepalived starts it every two seconds, it looks every 0.2 s for 1.5 s at least.
 CHECK_INTERVAL = 2.0
@@ -176,20 +176,18 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
     try:
         found = rows({**given, "target": None})
     except StackError as error:
-        subject, _, rest = str(error).partition(": ")
-        problem, _, mend = rest.rpartition("; ")
-        return [Finding(subject, problem, mend)]
+        return [parse(str(error))]
     if target is None:
         return []
     if isinstance(target, bool) or not isinstance(target, int | float) or target <= 0:
         return [Finding("ha_rto_target", f"{target!r} is no number of seconds above 0", "set it to 8, for example")]
-    known = _timers(given)
+    known, of_databases = _timers(given), _faster(given, float(target))
     worst: dict[str, Row] = {}  # what to change helps with all that it is to blame for: the worst of that is told
     for row, (tier, *_, timers) in zip(found, EVENTS.values(), strict=True):
         blame = _to_blame(timers, known)
         if tier != "db" and not blame:
             continue  # the checks' own times can't be set, and a server that hangs makes only some wait
-        mend = f"raise the target, or {'set repmgr_rto to a faster preset' if tier == 'db' else f'lower {blame}'}"
+        mend = of_databases if tier == "db" else f"raise the target, or lower {blame}"
         if row["worst"] > max(target, worst[mend]["worst"] if mend in worst else 0):
             worst[mend] = row
     return [
@@ -200,6 +198,19 @@ def findings(given: Mapping[str, Any]) -> list[Finding]:
         )
         for mend, row in worst.items()
     ]
+
+
+def _faster(given: Mapping[str, Any], target: float) -> str:
+    """Return what helps databases that are away for longer than the target: the most patient preset that keeps it, if any does."""
+    worst = {}
+    for preset in failover.PRESETS:
+        seconds = longest({**given, "rto": preset})
+        worst[preset] = max(seconds[name] for name, (tier, *_) in EVENTS.items() if tier == "db")
+    fastest = min(worst, key=worst.__getitem__)
+    kept = [preset for preset in worst if worst[preset] <= target]
+    if not kept:
+        return f"raise the target to {worst[fastest]:g}: no preset of repmgr_rto is faster than {fastest}"
+    return f"raise the target, or set repmgr_rto to {max(kept, key=worst.__getitem__)}"
 
 
 def _to_blame(timers: Iterable[str], known: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, naturally
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, naturally, refusal
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import kind
 
 try:
     from cryptography import x509
@@ -49,45 +50,49 @@ def certificate_due(
 
 
 def provided_certificates(
-    provided: Sequence[Mapping[str, Any]], names: Sequence[str] = (), now: datetime | None = None
+    provided: Sequence[Mapping[str, Any]],
+    names: Sequence[str] = (),
+    variable: str = "certificate",
+    now: datetime | None = None,
 ) -> list[dict[str, str]]:
     """Return the name and the PEM text (certificate, chain, key) of certificates that the user provides.
 
     :param provided: each with `name`, `certificate` (PEM, the chain after it) and `key` (PEM, not encrypted).
     :param names: host names that they must cover between them.
+    :param variable: what errors call them, such as the variable that has them.
     :raises StackError: with everything that is wrong; keys are never shown.
     """
     _need_cryptography()
     if isinstance(provided, str) or not isinstance(provided, Sequence):
-        raise StackError(f"certificates: expected a list, got {type(provided).__name__}")
+        raise StackError(f"{variable}: is {kind(provided)}, not a list; list each with name, certificate and key")
     problems: list[str] = []
     covered: set[str] = set()
     bundles = []
     for number, item in enumerate(provided, 1):
-        name = str(item.get("name") or number) if isinstance(item, Mapping) else str(number)
+        name = str((isinstance(item, Mapping) and item.get("name")) or f"entry {number}")
         try:
             chain = _read_chain(item)
             _check_chain(chain, now or datetime.now(UTC))
             _check_key(chain[0], str(item.get("key") or ""))
         except StackError as error:
-            problems.append(f"certificate {name}: {error}")
+            problems.append(f"{variable} {name}: {error}")
             continue
         covered |= _names(chain[0])
         bundles.append({"name": name, "pem": f"{item['certificate'].strip()}\n{item['key'].strip()}\n"})
     if not problems:
         problems += [
-            f"no certificate covers {name}; provide one that does"
+            f"{variable}: none covers {name}; provide one that does"
             for name in names
             if not {_normal(name), "*." + name.partition(".")[2].lower()} & covered
         ]
     if problems:
-        raise StackError("; ".join(problems))
+        raise refusal(problems)
     return bundles
 
 
 def _read_chain(item: Any) -> list[x509.Certificate]:
     if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in ("name", "certificate")):
-        raise StackError("needs the keys name, certificate and key, with texts")
+        raise StackError("lacks name, certificate or key; give all three, as texts")
     try:
         return x509.load_pem_x509_certificates(item["certificate"].encode())
     except ValueError:
@@ -125,9 +130,9 @@ def _check_key(certificate: x509.Certificate, pem: str) -> None:
     except TypeError:
         raise StackError("its key is encrypted; decrypt it and keep it in Ansible Vault") from None
     except ValueError:
-        raise StackError("its key is no PEM text") from None
+        raise StackError("its key is no PEM text; read it with the lookup ansible.builtin.file") from None
     if key.public_key() != certificate.public_key():
-        raise StackError("its key belongs to another certificate")
+        raise StackError("its key belongs to another certificate; give the one that it was requested with")
 
 
 def _need_cryptography() -> None:
@@ -149,7 +154,7 @@ def _out_of_date(certificate: x509.Certificate, renew_days: int, now: datetime) 
         return f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
     left = certificate.not_valid_after_utc - now
     if left <= timedelta(0):
-        return f"expired {(-left).days} days ago"
+        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
     return f"expires in {left.days} days" if left < timedelta(days=renew_days) else ""
 
 

@@ -30,12 +30,33 @@ def writable(reports: Reports) -> list[str]:
     return [host for host, report in reports.items() if guard(report).get("writable")]
 
 
-def members(reports: Reports) -> list[str]:
-    """Return the databases that hold every acknowledged write, by the newest record that any voter has."""
+def long_transactions(reports: Reports, limit: float, hosts: Sequence[str] | None = None) -> list[str]:
+    """Return in words which databases have clients whose transactions have been running for too long to be interrupted.
+
+    :param limit: in seconds.
+    :param hosts: the databases to look at; those that take writes where none are named.
+    """
+    asked = answered(reports)
+    looked_at = writable(asked) if hosts is None else hosts
+    ages = {host: asked[host].get("longest_transaction") or 0 for host in looked_at if host in asked}
+    return [
+        f"{host}: a transaction has been running for {age:.0f} s; wait for its end, or raise "
+        f"switchover_transaction_limit ({limit:g} s)"
+        for host, age in ages.items()
+        if age > limit
+    ]
+
+
+def newest_record(reports: Reports) -> Mapping[str, Any] | None:
+    """Return the newest record that any voter has of which databases hold every acknowledged write."""
     records = [record for report in reports.values() if (record := guard(report).get("record"))]
-    if not records:
-        return []
-    return list(max(records, key=lambda record: (record["term"], record["number"]))["members"])
+    return max(records, key=lambda record: (record["term"], record["number"]), default=None)
+
+
+def members(reports: Reports) -> list[str]:
+    """Return the databases that hold every acknowledged write, by the newest record."""
+    record = newest_record(reports)
+    return list(record["members"]) if record else []
 
 
 def trouble(host: str, tier: str, reports: Reports) -> list[str]:
@@ -156,12 +177,7 @@ def switchover_plan(
     primary = primaries[0]
     address = topology["hosts"][primary]["address"]
     problems += [line for host in topology["tiers"]["app"] if (line := _pool(host, pools.get(host, {}), address))]
-    age = reports[primary].get("longest_transaction") or 0
-    if age > limits.transaction_limit:
-        problems.append(
-            f"{primary}: a transaction has been running for {age:.0f} s; wait for its end, or raise "
-            f"switchover_transaction_limit ({limits.transaction_limit:g} s)"
-        )
+    problems += long_transactions(reports, limits.transaction_limit)
     against = {host: _against(host, primary, reports, limits.max_lag) for host in databases if host != primary}
     if limits.to and limits.to not in against:
         choice = f"name one of {', '.join(against)}" if against else "there is no other"
@@ -185,7 +201,7 @@ def _voters(topology: Mapping[str, Any], reports: Reports) -> list[str]:
         elif not guard(report):
             problems.append(f"{host}: dbguard says nothing; see journalctl -u dbguard")
         else:
-            if report["units"].get(REPMGRD) != ACTIVE:
+            if report["units"].get(REPMGRD, ACTIVE) != ACTIVE:  # not asked where it can't run while repmgr is upgraded
                 problems.append(f"{host}: repmgrd does not run; see journalctl -u repmgrd")
             if report.get("repmgrd_paused"):
                 problems.append(f"{host}: repmgrd is paused; run `repmgr service unpause` as postgres")

@@ -1,4 +1,4 @@
-"""What is wrong with the user's input: every problem at once, each as one line."""
+"""What is wrong with the user's input: every problem at once, each as one line, and in parts for programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible.errors import AnsibleFilterError  # type: ignore[import-untyped]
 
@@ -25,6 +25,16 @@ class Finding:
     problem: str
     mend: str
     hosts: tuple[str, ...] = ()
+
+
+class Entry(TypedDict):
+    """One problem in parts, and the line that has them all."""
+
+    subject: str
+    hosts: list[str]
+    problem: str
+    mend: str
+    line: str
 
 
 def as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,12 +73,44 @@ def name_hosts(hosts: Iterable[str], groups: Mapping[str, Sequence[str]]) -> str
     return f"{', '.join(names[:NAMED_HOSTS])} and {len(names) - NAMED_HOSTS} more"
 
 
+def refusal(problems: Sequence[str]) -> StackError:
+    """Return an error with a line for each problem, which the filter refusals takes apart again."""
+    if len(problems) == 1:
+        return StackError(problems[0])
+    return StackError(f"{len(problems)} problems:\n" + "\n".join(f"- {problem}" for problem in problems))
+
+
+def parse(line: str) -> Finding:
+    """Return what a line says of one problem: the subject ends with the first colon, the mend begins after the last semicolon."""
+    subject, colon, rest = line.partition(": ")
+    if not colon:
+        subject, rest = "", line
+    problem, _, mend = rest.rpartition("; ")
+    return Finding(subject, problem, mend) if problem else Finding(subject, rest, "")
+
+
 def lines(findings: Iterable[Finding], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one line for each problem; hosts that share a problem share its line."""
+    """Return one line for each problem."""
+    return [entry["line"] for entry in entries(findings, groups)]
+
+
+def entries(findings: Iterable[Finding], groups: Mapping[str, Sequence[str]]) -> list[Entry]:
+    """Return each problem once; hosts that share it share its entry."""
     merged: dict[Finding, list[str]] = {}
     for finding in findings:
         merged.setdefault(Finding(finding.subject, finding.problem, finding.mend), []).extend(finding.hosts)
     return [
-        f"{finding.subject}{' on ' + name_hosts(hosts, groups) if hosts else ''}: {finding.problem}; {finding.mend}"
+        {
+            "subject": finding.subject,
+            "hosts": naturally(hosts),
+            "problem": finding.problem,
+            "mend": finding.mend,
+            "line": _line(finding, f" on {name_hosts(hosts, groups)}" if hosts else ""),
+        }
         for finding, hosts in merged.items()
     ]
+
+
+def _line(finding: Finding, where: str) -> str:
+    text = f"{finding.problem}; {finding.mend}" if finding.mend else finding.problem
+    return f"{finding.subject}{where}: {text}" if finding.subject else text

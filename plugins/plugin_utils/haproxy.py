@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
-from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import SERVICE_DEFAULTS, Service, fill
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, refusal
+from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import (
+    SERVICE_DEFAULTS,
+    Service,
+    fill,
+    misfits,
+)
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import kind
 
 if TYPE_CHECKING:
     from ansible_collections.nospof.stack.plugins.plugin_utils.topology import Topology
@@ -53,6 +59,9 @@ KEEP_ALIVE = {"http_keep_alive": "75s"}
 # A shopper's browser asks for some 30 things a page; many shoppers may share one address behind a provider's NAT.
 LIMITS: dict[str, Any] = {"requests": {"count": 1000, "period": "10s"}, "connections": 200}
 FEWEST_CONNECTIONS = 20  # a browser's, and a few of its neighbours'
+# Where the user describes services, as errors say.
+SHOP, FURTHER = "ha_shop_service", "ha_lb_services"
+COMPUTED = {"binds", "servers", "check", "mode"}  # keys that ha_shop_service can't set
 # What a user's keys are added to, one by one, instead of replacing it.
 MERGED = ("set_headers", "response_headers", "limits", "timeouts")
 # Guessing passwords is slow at this pace, and nobody who forgot theirs notices it.
@@ -78,6 +87,7 @@ class Settings:
     public_proxy_protocol: bool = False
     shop: Mapping[str, Any] = field(default_factory=dict)
     lb_services: Sequence[Mapping[str, Any]] = ()
+    maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     login_paths: Sequence[str] = ("/login", "/account/login", "/admin/login", "/password")
     limit_exempt: Sequence[str] = ()
     app_health_path: str = ""
@@ -119,10 +129,29 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         raise StackError(f"settings: replica_max_lag {problem}; set it to 10, for example")
     if settings.app_health_path and not settings.app_health_path.startswith("/"):
         raise StackError(f"settings: app_health_path is {settings.app_health_path}; let it start with /")
-    unknown = sorted(set(settings.shop) - (set(SERVICE_DEFAULTS) - {"name", "binds", "servers", "check", "mode"}))
-    if unknown:
-        raise StackError(f"settings: shop has the key {unknown[0]}, which is unknown or computed; leave it out")
+    problems = [*_shop_problems(settings.shop), *_further_problems(settings.lb_services)]
+    if problems:
+        raise refusal(problems)
     return settings
+
+
+def _shop_problems(shop: Any) -> list[str]:
+    if not isinstance(shop, Mapping):
+        return [f"{SHOP}: is {kind(shop)}, not a mapping; write it like {{balance: leastconn}}"]
+    return [f"{SHOP}: {problem}" for problem in misfits(shop, set(SERVICE_DEFAULTS) - COMPUTED)]
+
+
+def _further_problems(given: Any) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return [f"{FURTHER}: is {kind(given)}, not a list; list services, each with its name"]
+    problems = []
+    for number, service in enumerate(given, 1):
+        if not isinstance(service, Mapping) or not isinstance(service.get("name"), str):
+            problems.append(f"{FURTHER} entry {number}: is not a mapping with a name; write it as - name: blog")
+        else:
+            found = misfits(service, {"name", *SERVICE_DEFAULTS})
+            problems += [f"{FURTHER} {service['name']}: {problem}" for problem in found]
+    return problems
 
 
 def _merged(computed: Mapping[str, Any], given: Mapping[str, Any]) -> Service:
@@ -156,7 +185,8 @@ def services(topology: Topology, host: str, settings: Mapping[str, Any]) -> list
         found += site.waf()
     if "app" in tiers:
         found += site.app()
-    return fill(found)
+    further = {service["name"]: f"{FURTHER} {service['name']}" for service in site.settings.lb_services}
+    return fill(found, site.settings.maps, variables={"shop": SHOP, **further})
 
 
 def peers(topology: Topology, internal_domain: str) -> list[dict[str, str]]:

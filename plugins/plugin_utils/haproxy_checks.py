@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import StackError, refusal
+from ansible_collections.nospof.stack.plugins.plugin_utils.variables import kind
 
 Service = dict[str, Any]
 
@@ -67,6 +68,7 @@ CHECK_DEFAULTS: dict[str, Any] = {
     "rise": 2,
     "fall": 3,
 }
+LISTS_OF_MAPPINGS = ("binds", "servers", "redirects", "routes", "paths")
 LIMITS_DEFAULTS: dict[str, Any] = {"requests": None, "connections": None, "paths": [], "exempt": []}
 HTTP_ONLY = (
     "redirect_https",
@@ -127,12 +129,14 @@ def fill(
     given: Sequence[Mapping[str, Any]],
     maps: Mapping[str, Mapping[str, str]] | None = None,
     reserved: Sequence[Mapping[str, Any]] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> list[Service]:
     """Return the services with every optional key filled in; all that is wrong with them is said at once.
 
     :param given: services as the role's argument `haproxy_services` describes them.
     :param maps: the maps that routes may use, each from host name to service name.
     :param reserved: what else HAProxy listens on, each with address, port and owner.
+    :param variables: where the user has set services, by their names; for the others errors name haproxy_services.
     """
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise StackError(f"haproxy_services: expected a list of services, got {type(given).__name__}")
@@ -142,8 +146,33 @@ def fill(
     filled = [_complete(service) for service in given]
     problems = check_services(filled, maps or {}, reserved)
     if problems:
-        raise StackError("haproxy_services: " + "; ".join(problems))
+        known = variables or {}
+        raise refusal([f"{known.get(name, f'haproxy_services: {name}')}: {problem}" for name, problem in problems])
     return filled
+
+
+def misfits(given: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Return what is wrong with a service's keys and the kinds of their values, without which nothing else can be checked."""
+    unknown = sorted(map(str, set(given) - set(known)))
+    problems = [f"has the key {key}, which is unknown or computed; leave it out" for key in unknown]
+    problems += _other_kinds("", given, {**SERVICE_DEFAULTS, "limits": {}, "cache": {}, "cookie": {}})
+    if isinstance(limits := given.get("limits"), Mapping):
+        problems += _other_kinds("limits.", limits, {**LIMITS_DEFAULTS, "requests": {}})
+    return problems
+
+
+def _other_kinds(place: str, given: Mapping[str, Any], examples: Mapping[str, Any]) -> list[str]:
+    mend = "see haproxy_services in the README of role haproxy"
+    problems = []
+    for key, value in _given(given).items():
+        example = examples.get(key)
+        if isinstance(example, dict) and not isinstance(value, Mapping):
+            problems.append(f"its {place}{key} is {kind(value)}, not a mapping; {mend}")
+        elif isinstance(example, list) and not isinstance(value, list | tuple):
+            problems.append(f"its {place}{key} is {kind(value)}, not a list; {mend}")
+        elif key in LISTS_OF_MAPPINGS and not all(isinstance(item, Mapping) for item in value):
+            problems.append(f"its {place}{key} has an entry that is no mapping; {mend}")
+    return problems
 
 
 def _complete(service: Mapping[str, Any]) -> Service:
@@ -188,10 +217,10 @@ def _given(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_services(
     filled: Sequence[Service], maps: Mapping[str, Mapping[str, str]], reserved: Sequence[Mapping[str, Any]] = ()
-) -> list[str]:
+) -> list[tuple[str, str]]:
     """Return what is wrong with completed services, each with the service's name."""
     names = [service["name"] for service in filled]
-    problems = [f"the name {name} is used twice; names are unique" for name in _twice(names)]
+    problems = [(name, "the name is used twice; choose another one") for name in _twice(names)]
     taken: list[tuple[str, int, str]] = [(*STATS, "HAProxy's own statistics")]
     taken += [(str(item["address"]), int(item["port"]), str(item["owner"])) for item in reserved]
     services = {service["name"]: service for service in filled}
@@ -201,7 +230,7 @@ def check_services(
         found = _binds(service, taken, used=service["name"] in used)
         found += [problem for check in checks for problem in check(service)]
         found += _references(service, services, maps)
-        problems += [f"{service['name']}: {problem}" for problem in found]
+        problems += [(service["name"], problem) for problem in found]
     return problems
 
 
@@ -372,7 +401,7 @@ def _binds(service: Service, taken: list[tuple[str, int, str]], *, used: bool) -
             problems.append(f"bind port {port} is not within 1 and 65535")
             continue
         problems += [
-            f"bind {address}:{port} clashes with {owner} ({other}:{port})"
+            f"bind {address}:{port} clashes with {owner} ({other}:{port}); choose another address or port"
             for other, other_port, owner in taken
             if port == other_port and _overlap(address, other)
         ]

@@ -17,9 +17,10 @@ from ansible_collections.nospof.stack.plugins.plugin_utils import vrrp
 from ansible_collections.nospof.stack.plugins.plugin_utils.application import check_application
 from ansible_collections.nospof.stack.plugins.plugin_utils.arguments import check_arguments, role_specs
 from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
+    Entry,
     Finding,
     StackError,
-    lines,
+    entries,
     name_hosts,
     naturally,
 )
@@ -51,7 +52,17 @@ def inventory_findings(
     specs: Mapping[str, Mapping[str, Any]] | None = None,
     today: dt.date | None = None,
 ) -> list[str]:
-    """Return one line for each problem; none for a sound inventory.
+    """Return one line for each problem; none for a sound inventory. The parameters are those of `inspect`."""
+    return [entry["line"] for entry in inspect(hostvars, groups, specs, today)]
+
+
+def inspect(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, Any]] | None = None,
+    today: dt.date | None = None,
+) -> list[Entry]:
+    """Return an entry for each problem; none for a sound inventory.
 
     :param specs: options of the roles' inputs by role; by default those of this collection's roles.
     :param today: the day on which things may have expired.
@@ -72,7 +83,7 @@ def inventory_findings(
     findings += check_application(variables, topology["tiers"]["app"])
     findings += _check_databases(variables, hosts, topology["tiers"]["app"])
     findings += check_arguments(variables, hosts, specs)
-    return lines(variables.findings + findings, topology["tiers"])
+    return entries(variables.findings + findings, topology["tiers"])
 
 
 def check_tiers(topology: Topology) -> list[Finding]:

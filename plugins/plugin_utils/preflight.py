@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypedDict
 
 from ansible_collections.nospof.stack.plugins.plugin_utils import haproxy
-from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, lines, name_hosts
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import (
+    Entry,
+    Finding,
+    entries,
+    lines,
+    name_hosts,
+    parse,
+)
 from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy_checks import STATS
 
 SYSTEMS = ("debian 12", "debian 13")
@@ -53,9 +60,10 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 class Verdict(TypedDict):
-    """What was found on the hosts, as lines of text."""
+    """What was found on the hosts."""
 
     problems: list[str]
+    findings: list[Entry]  # the problems in parts
     warnings: list[str]  # what is missing, but keeps the others from nothing
 
 
@@ -78,7 +86,12 @@ def verdict(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]
         for tier, members in tiers.items()
         if (gone := [host for host in members if host in missing])
     ]
-    return {"problems": lines(findings, tiers), "warnings": lines(warnings, tiers)}
+    found = entries(findings, tiers)
+    return {
+        "problems": [entry["line"] for entry in found],
+        "findings": found,
+        "warnings": lines(warnings, tiers),
+    }
 
 
 def _host(host: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> Iterable[Finding]:
@@ -98,9 +111,7 @@ def _host(host: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> 
         yield Finding("/var", f"has {report['free_mb']} MiB left", f"make room for {FREE_MB} MiB at least", (host,))
     yield from _ports(host, mine, report)
     for conflict in report.get("conflicts") or []:
-        subject, _, rest = str(conflict).partition(": ")
-        problem, _, mend = rest.rpartition("; ")
-        yield Finding(subject, problem, mend, (host,))
+        yield replace(parse(str(conflict)), hosts=(host,))
 
 
 def _ports(host: str, mine: Iterable[str], report: Mapping[str, Any]) -> Iterable[Finding]:

@@ -10,6 +10,7 @@ from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Stack
 from ansible_collections.nospof.stack.plugins.plugin_utils.haproxy import APP_PORT, WAF_PORT
 
 LAST = 3  # exit code of nospof-haproxy: it would take out the last server that is up
+DOWN = "DOWN"  # HAProxy's word for a server that gets nothing; one that answers again is "DOWN 1/2" first
 # In which order the tiers are updated; a host of several has its turn with the last of them.
 UPDATE_ORDER = ("witness", "waf", "app", "lb", "db")
 
@@ -25,10 +26,11 @@ class Rollout(TypedDict):
 def rollout(hostvars: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> Rollout:
     """Return in which order hosts get their release, and one line for each of them.
 
-    A host that serves nobody comes first, for it risks nothing. Then one zone follows the other, so that a release that
-    proves bad later has reached one zone only.
+    A host that has switched in a run that was killed comes first, for it may still have to be put back into service. Then
+    comes one that serves nobody, for it risks nothing, and then one zone after the other, so that a release that proves bad
+    later has reached one zone only.
 
-    :param hostvars: each host's `__app_state`: `reasons`, `active`, `running`, `release`; and its `ha_zone`.
+    :param hostvars: each host's `__app_state`: `reasons`, `active`, `running`, `release`, `switched`; and its `ha_zone`.
     """
     states: dict[str, Mapping[str, Any]] = {}
     for host in hosts:
@@ -38,7 +40,11 @@ def rollout(hostvars: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> 
         states[host] = state
     zones = {host: str(hostvars[host].get("ha_zone") or "") for host in hosts}
     due = [host for host in hosts if states[host]["reasons"]]
-    due.sort(key=lambda host: (bool(states[host]["active"]), natural(zones[host]), natural(host)))
+
+    def place(host: str) -> tuple[Any, ...]:
+        return not states[host]["switched"], bool(states[host]["active"]), natural(zones[host]), natural(host)
+
+    due.sort(key=place)
     names = sorted({str(state["release"]) for state in states.values()})
     nothing = [f"nothing to do: every host runs {' or '.join(names)}"]
     return {
@@ -74,19 +80,39 @@ def rollout_problems(
     return found
 
 
-def drain_problems(results: Iterable[Mapping[str, Any]]) -> list[str]:
+def rollout_ending(hostvars: Mapping[str, Mapping[str, Any]], plan: Rollout) -> str:
+    """Return what became of the hosts that had switched when a roll-out was given up.
+
+    :param hostvars: each host's `__app_switched`.
+    :param plan: as made by `rollout`.
+    """
+    if not plan["serving"]:
+        return "nothing served before, so no host went back"
+    left = [host for host in plan["order"] if hostvars[host].get("__app_switched")]
+    if left:
+        return f"it could not be taken back on {', '.join(left)}; other hosts went back to what they ran before"
+    return "hosts that had switched went back to what they ran before"
+
+
+def drain_problems(results: Iterable[Mapping[str, Any]], watchers: Iterable[Mapping[str, Any]] = ()) -> list[str]:
     """Return which proxies may still send requests to the host, and how to mend that.
 
+    A proxy that can't be reached may be cut off from here only. Where it is really off, whoever sends requests to it sees it
+    down.
+
     :param results: of `nospof-haproxy drain` on each proxy, with the proxy as `item`.
+    :param watchers: of stack_host_info on each host that sends requests to the proxies, with the host as `item`.
     """
+    asked = list(watchers)
     found = []
     for result in results:
         proxy = result["item"]
         if result.get("unreachable"):
-            problem = (
-                f"{proxy} can't be reached, so it may still send requests here; start it, or run this with it left"
-            )
-            found.append(f"{problem} out of app_proxies")
+            doubts = [doubt for watcher in asked if (doubt := _doubt(proxy, watcher))]
+            if doubts or not asked:
+                why = f" ({'; '.join(doubts)})" if doubts else ""
+                problem = f"{proxy} can't be reached, so it may still send requests here{why}"
+                found.append(f"{problem}; start it, or run this with it left out of app_proxies")
         elif result.get("rc") == LAST:
             mend = "start the application on another host, or set app_drain_enabled to false and accept an interruption"
             found.append(f"{proxy}: {str(result['stderr']).strip()}; {mend}")
@@ -94,6 +120,14 @@ def drain_problems(results: Iterable[Mapping[str, Any]]) -> list[str]:
             text = str(result.get("stderr") or result.get("msg") or "").strip().splitlines()
             found.append(f"{proxy} could not take the host out: {text[-1] if text else 'it did not say why'}")
     return found
+
+
+def _doubt(proxy: str, watcher: Mapping[str, Any]) -> str:
+    """Return why a proxy may still get requests from this host; nothing where it is down."""
+    states = sorted({server["state"] for server in watcher.get("servers") or [] if server["name"] == proxy})
+    if states == [DOWN]:
+        return ""
+    return f"{watcher['item']} sees it {' and '.join(states)}" if states else f"{watcher['item']} can't tell"
 
 
 def turn_line(host: str, failure: str, switch: Mapping[str, Any], drains: Iterable[Mapping[str, Any]]) -> str:
@@ -134,6 +168,8 @@ def update_turns(
 ) -> Updates:
     """Return in which order hosts are updated, each exactly once, whatever tiers share it.
 
+    Within a tier one zone follows the other; last comes the one that holds a virtual IP or the primary, and in it whoever does.
+
     :param topology: as made by the filter topology.
     :param reports: results of stack_host_info by host.
     :param due: by host whether it has anything to do.
@@ -148,9 +184,16 @@ def update_turns(
             "this without --limit"
         )
     virtual = {vip["address"] for vip in topology["virtual_ips"]}
-    hosts = [host for host in stages if due[host]]
-    hosts.sort(key=lambda host: (stages[host], bool(virtual & set(reports[host]["addresses"])), natural(host)))
     primaries = writable(reports)
+    zones = {host: str(topology["hosts"][host].get("zone") or "") for host in stages}
+    active = {host for host in stages if host in primaries or virtual & set(reports[host]["addresses"])}
+    late = {(stages[host], zones[host]) for host in active}
+    hosts = [host for host in stages if due[host]]
+    hosts.sort(
+        key=lambda host: (
+            stages[host], (stages[host], zones[host]) in late, natural(zones[host]), host in active, natural(host),
+        )
+    )  # fmt: skip
     return {
         "first": [host for host in hosts if host not in primaries],
         "last": [host for host in hosts if host in primaries],

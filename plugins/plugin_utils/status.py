@@ -15,12 +15,14 @@ Row = tuple[str, str, str, str, str]
 
 # Systemd's own words, but for the one that means health.
 HEALTHY = "active"
+UNREACHABLE = "unreachable"
 HAPROXY = "haproxy.service"
 # The stack's own services of HAProxy: of a load balancer, of a WAF, and of an application's host.
 SHOP = "shop"  # beside UNFILTERED
 APPS = "apps"
 INSTANCES, PRIMARY, REPLICA = "app", "db_primary", "db_replica"
 EXPIRY_DAYS = 14  # certificates that end sooner should have been renewed
+CERTIFICATES = "certificates end in"  # a fact's name
 
 
 class HostStatus(TypedDict):
@@ -65,6 +67,18 @@ def _up(state: str) -> bool:
     return state.startswith(("UP", "no check"))
 
 
+class Seen(TypedDict):
+    """A server of a HAProxy, whatever service it belongs to."""
+
+    source: str  # the HAProxy's host
+    service: str
+    server: str  # its name there
+    target: str  # the server's host, empty where the address is none of the stack's
+    state: str  # HAProxy's own word
+    up: bool
+    backup: bool
+
+
 class Report(TypedDict):
     """The state of the whole stack."""
 
@@ -72,7 +86,9 @@ class Report(TypedDict):
     state: str  # ok, degraded or broken
     problems: list[dict[str, str]]  # state and text, the worst first
     virtual_ips: list[dict[str, Any]]  # address and holders
+    in_sync: dict[str, Any] | None  # the newest record of who holds every acknowledged write
     hosts: list[HostStatus]
+    servers: list[Seen]
     path: list[Link]
 
 
@@ -85,36 +101,45 @@ def report(topology: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
     """
     asked = databases.answered(reports)
     down = broken(topology, asked)
-    ruined = {line.partition(":")[0] for line in down}
+    ruined: dict[str, str] = {}
+    for line in down:
+        tier, _, text = line.partition(": ")
+        ruined.setdefault(tier, text)
+    judged = rows(topology, asked)
+    unsound = {host for _, host, _, _, word in judged if word != "ok"}
+    servers = _servers(topology, asked)
+    held = _held(topology, asked)
+    between = _left_out(servers, topology, asked, unsound) + [
+        (f"{' and '.join(vip['holders'])} hold {vip['address']} at once", vip["holders"])
+        for vip in held
+        if len(vip["holders"]) > 1
+    ]
     hosts: list[HostStatus] = []
-    unsound = set()
     problems = [{"state": "broken", "text": line} for line in down]
-    for tier, host, zone, role, word in rows(topology, asked):
-        found = [] if word == "ok" else [word.removeprefix("degraded: ")]
-        unsound |= {host} if found else set()
-        found += _expiring(asked.get(host, {}), now)
+    for tier, host, zone, role, word in judged:
+        own = [] if word == "ok" else [word.removeprefix("degraded: ")]
+        own += _expiring(asked.get(host, {}), now)
+        problems += [{"state": "degraded", "text": f"{host}: {text}"} for text in own]
+        found = own + [text for text, concerned in between if host in concerned]
+        if not found and tier in ruined:
+            found = [ruined[tier]]  # a tier that does not do its work has no host that is in order
         state = "ok" if not found else "broken" if tier in ruined else "degraded"
         hosts.append(
             {
                 "tier": tier, "host": host, "zone": zone, "role": role, "state": state, "problem": ", ".join(found),
-                "facts": _facts(tier, asked.get(host, {}), now),
+                "facts": _facts(tier, host, asked, servers, held) | _remaining(asked.get(host, {}), now),
             }
         )  # fmt: skip
-        problems += [{"state": "degraded", "text": f"{host}: {text}"} for text in found]
-    servers = _servers(topology, asked)
-    problems += [{"state": "degraded", "text": line} for line in _left_out(servers, topology, asked, unsound)]
-    held = _held(topology, asked)
-    problems += [
-        {"state": "degraded", "text": f"{' and '.join(vip['holders'])} hold {vip['address']} at once"}
-        for vip in held
-        if len(vip["holders"]) > 1
-    ]
+    problems += [{"state": "degraded", "text": text} for text, _ in between]
+    record = databases.newest_record(asked)
     return {
         "generated": dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds"),
         "state": problems[0]["state"] if problems else "ok",
         "problems": problems,
         "virtual_ips": held,
+        "in_sync": dict(record) | {"members": list(record["members"])} if record else None,
         "hosts": hosts,
+        "servers": _seen(topology, asked),
         "path": _path(topology, servers, held),
     }
 
@@ -128,22 +153,51 @@ def _expiring(report: Mapping[str, Any], now: float) -> list[str]:
     ]
 
 
-def _facts(tier: str, report: Mapping[str, Any], now: float) -> dict[str, Any]:
+def _remaining(report: Mapping[str, Any], now: float) -> dict[str, str]:
+    ends = list(report.get("certificates", {}).values())  # what Ansible hands over is true even when it is empty
+    return {CERTIFICATES: f"{(min(ends) - now) / 86400:.0f} days"} if ends else {}
+
+
+def _facts(
+    tier: str, host: str, asked: databases.Reports, servers: Sequence[Server], held: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return what is in use on a host, by what people call it."""
+    report = asked.get(host, {})
     found: dict[str, Any] = {}
+    if tier == "lb" and (addresses := [vip["address"] for vip in held if host in vip["holders"]]):
+        found["holds"] = ", ".join(addresses)
     if tier == "waf" and report.get("waf"):
         found |= {"mode": report["waf"]["mode"], "rules": f"CRS {report['waf']['rules']}"}
     if tier == "app" and report.get("release"):
         found["release"] = report["release"]
+    found |= _sends(tier, [server for server in servers if server.source == host])
     state = databases.guard(report)
     if tier == "db" and state:
         found["timeline"] = state["timeline"]
         if state["lag"] is not None:
             found["lag"] = f"{state['lag']:.1f} s"
-    ends = list(report.get("certificates", {}).values())  # what Ansible hands over is true even when it is empty
-    if ends:
-        found["certificates end in"] = f"{(min(ends) - now) / 86400:.0f} days"
+        above = [name for name, other in asked.items() if host in databases.guard(other).get("standbys", [])]
+        streams = {"streams from": ", ".join(above), "streams to": ", ".join(state.get("standbys", []))}
+        found |= {name: others for name, others in streams.items() if others}
+    if tier in ("db", "witness") and (record := state.get("record")):
+        found["record"] = ", ".join(record["members"])
     return found
+
+
+def _sends(tier: str, servers: Sequence[Server]) -> dict[str, str]:
+    """Return where a host of a tier sends requests: by state as its own HAProxy has it, databases by what they are used for."""
+    found: dict[str, list[str]] = {}
+    for server in servers:
+        if server.service == {"lb": SHOP, "waf": APPS}.get(tier):
+            found.setdefault(f"servers {server.state}", []).append(server.target)
+    if tier == "app":
+        kept = _used(servers)
+        used = [server for server in servers if server in kept]
+        writes = [server.target for server in used if server.service == PRIMARY]
+        # Reads go to the primary where no standby will have them.
+        reads = [server.target for server in used if server.service == REPLICA] or writes
+        found = {"writes to": writes, "reads from": reads} if writes or reads else {}
+    return {name: ", ".join(targets) or "none" for name, targets in found.items()}
 
 
 def _held(topology: Mapping[str, Any], asked: databases.Reports) -> list[dict[str, Any]]:
@@ -162,7 +216,7 @@ def _held(topology: Mapping[str, Any], asked: databases.Reports) -> list[dict[st
 def _servers(topology: Mapping[str, Any], asked: databases.Reports) -> list[Server]:
     """Return which hosts the proxies know as servers, and how they see them."""
     tiers = topology["tiers"]
-    by_address = {host["address"]: name for name, host in topology["hosts"].items() if host.get("address")}
+    by_address = _by_address(topology)
     below = {
         "lb": {SHOP: "waf" if tiers.get("waf") else "app", UNFILTERED: "app"},
         "waf": {APPS: "app"},
@@ -176,6 +230,24 @@ def _servers(topology: Mapping[str, Any], asked: databases.Reports) -> list[Serv
         if server["backend"] in services
         and (target := by_address.get(server["address"], "")) in tiers[services[server["backend"]]]
     ]
+
+
+def _by_address(topology: Mapping[str, Any]) -> dict[str, str]:
+    return {host["address"]: name for name, host in topology["hosts"].items() if host.get("address")}
+
+
+def _seen(topology: Mapping[str, Any], asked: databases.Reports) -> list[Seen]:
+    """Return every server of every HAProxy, those of the user's own services and the application's instances included."""
+    by_address = _by_address(topology)
+    return [
+        {
+            "source": host, "service": server["backend"], "server": server["name"],
+            "target": by_address.get(server["address"], ""), "state": server["state"], "up": _up(server["state"]),
+            "backup": server["backup"],
+        }
+        for host in topology["hosts"]
+        for server in asked.get(host, {}).get("servers", [])
+    ]  # fmt: skip
 
 
 def _used(servers: Sequence[Server]) -> set[Server]:
@@ -214,21 +286,24 @@ def _path(topology: Mapping[str, Any], servers: Sequence[Server], held: Sequence
 
 def _left_out(
     servers: Sequence[Server], topology: Mapping[str, Any], asked: databases.Reports, unsound: Collection[str]
-) -> list[str]:
-    """Return in words which servers get nothing though they should, and who gets past the WAFs.
+) -> list[tuple[str, list[str]]]:
+    """Return in words which servers get nothing though they should, and who gets past the WAFs, each with the hosts concerned.
 
     A database is either the primary or a standby, so each is a server of one of their two services only. What is wrong with
     a host itself has been told already.
     """
     writable = _writable(topology, asked)
+    wanted = {(server.service, server.target) for server in servers if server.up}
     found = []
     for server in servers:
         other_role = server.service == (REPLICA if server.target in writable else PRIMARY)
         if not server.up and server.target not in unsound and not other_role:
             what = {PRIMARY: "no writes", REPLICA: "no reads"}.get(server.service, "nothing")
-            found.append(f"{server.source} sends {what} to {server.target}: {server.state}")
+            # Where another HAProxy does send there, this one may be at fault as well.
+            concerned = [server.target, *([server.source] if (server.service, server.target) in wanted else [])]
+            found.append((f"{server.source} sends {what} to {server.target}: {server.state}", concerned))
     past = naturally(server.source for server in _used(servers) if server.service == UNFILTERED)
-    return [*found, *(f"{host} sends requests past the WAFs, of which none is up" for host in past)]
+    return [*found, *((f"{host} sends requests past the WAFs, of which none is up", [host]) for host in past)]
 
 
 def _writable(topology: Mapping[str, Any], asked: databases.Reports) -> list[str]:
@@ -298,7 +373,7 @@ def _cut_off(holders: Sequence[str], servers: Sequence[Server], topology: Mappin
 def _judge(tier: str, host: str, topology: Mapping[str, Any], reports: databases.Reports) -> tuple[str, str]:
     report = reports.get(host)
     if report is None:
-        return "-", "unreachable"
+        return "-", UNREACHABLE
     if tier in ("db", "witness"):
         trouble = databases.trouble(host, tier, reports)
         role = databases.role(host, reports) if tier == "db" else "witness"
@@ -319,6 +394,23 @@ def _role(tier: str, topology: Mapping[str, Any], report: Mapping[str, Any]) -> 
         held = [vip["address"] for vip in topology["virtual_ips"] if vip["address"] in report["addresses"]]
         return f"active, holds {' '.join(held)}" if held else "passive"
     return "active"
+
+
+def lines(report: Report) -> list[str]:
+    """Return the report's hosts as lines of a table.
+
+    :param report: as made by report.
+    """
+    body = []
+    for host in report["hosts"]:
+        facts = {name: str(value) for name, value in host["facts"].items()}
+        certificates = facts.pop(CERTIFICATES, "").replace(" days", "d")
+        # Ansible's YAML breaks long lines wherever there is one space alone.
+        used = "  ".join(f"{name.replace(' ', '-')}={value.replace(' ', '')}" for name, value in facts.items())
+        state = UNREACHABLE if host["problem"] == UNREACHABLE else host["state"]
+        role = host["role"].partition(", ")[0]  # the rest is among the facts
+        body.append((host["tier"], host["host"], host["zone"], role, used, certificates, state))
+    return table(("tier", "host", "zone", "role", "in use", "certs", "state"), body)
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

@@ -125,12 +125,28 @@ def _box(host: Mapping[str, Any], x: float, y: float) -> str:
 
 
 def _line(host: Mapping[str, Any]) -> str:
-    facts = ", ".join(f"{name} {value}" for name, value in host["facts"].items())
+    facts = "; ".join(f"{name} {value}" for name, value in host["facts"].items())
     word = escape(host["problem"]) if host["problem"] else "ok"
     return (
         f"<tr><td>{escape(TIERS.get(host['tier'], host['tier']))}</td><td>{escape(host['host'])}</td>"
         f"<td>{escape(host['zone'])}</td><td>{escape(host['role'])}</td>"
         f'<td class="{host["state"]}"><b>{SIGNS[host["state"]]}</b> {word}</td><td class="dim">{escape(facts)}</td></tr>'
+    )
+
+
+def _servers(servers: Sequence[Mapping[str, Any]]) -> str:
+    """Return the servers as the HAProxys see them; nothing when none is known."""
+    if not servers:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(one['source'])}</td><td>{escape(one['service'])}</td><td>{escape(one['server'])}</td>"
+        f"<td>{escape(one['state'])}{', backup' if one['backup'] else ''}</td></tr>"
+        for one in servers
+    )
+    head = "".join(f"<th>{text}</th>" for text in ("seen by", "service", "server", "state"))
+    return (
+        '<h2>Servers</h2><details><summary>In the words of each HAProxy</summary><div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></details>"
     )
 
 
@@ -148,16 +164,19 @@ def page(report: Mapping[str, Any]) -> str:
     held = "; ".join(
         f"{vip['address']} is held by {' and '.join(vip['holders']) or 'nobody'}" for vip in report["virtual_ips"]
     )
+    record = report["in_sync"]
+    written = f" Every acknowledged write is on {' and '.join(record['members'])}." if record else ""
     head = "".join(f"<th>{text}</th>" for text in ("tier", "host", "zone", "role", "state", "in use"))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Status: {state}</title><style>{STYLE}</style></head><body>"
         f'<h1 class="{state}">{SIGNS[state]} {HEADLINES[state]}</h1>'
-        f'<p class="dim">As the hosts saw it at {escape(report["generated"])}. {escape(held)}.</p>'
+        f'<p class="dim">As the hosts saw it at {escape(report["generated"])}. {escape(held)}.{escape(written)}</p>'
         f"{listed}"
         f"<h2>The way of a request</h2>{picture(report)}"
         '<p class="dim">Solid lines: where requests go now. Dashed: where they could go.</p>'
         f'<h2>Hosts</h2><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(map(_line, report['hosts']))}</tbody></table></div></body></html>"
+        f"<tbody>{''.join(map(_line, report['hosts']))}</tbody></table></div>"
+        f"{_servers(report['servers'])}</body></html>"
     )

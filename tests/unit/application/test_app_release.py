@@ -261,7 +261,7 @@ def test_an_interrupted_switch_is_finished(one):
     """The link and the files had changed, and one instance had been restarted."""
     one.release("20260102T000000-two", "two")
     application = one.application()
-    application.remember()
+    application.remember("20260102T000000-two")
     (one.home / "shop/switching").touch()
     waiting = {path: str(one.home / "shop" / name) for path, (name, _) in application.files.items()}
     application.install("20260102T000000-two", waiting)
@@ -285,10 +285,33 @@ def test_who_was_interrupted_with_one_release_goes_back_from_the_next_to_what_ru
     assert {version for version, *_ in one.answers()} == {"two"}
 
 
+def test_who_has_switched_before_the_run_was_killed_goes_back_to_what_ran_before_that(one):
+    assert not one.run("one", check=True)["switched"]
+    one.release("20260102T000000-two", "two")
+    assert one.run("two")["switched"]  # and the controller is killed before the other hosts have had their turns
+    before = one.pids()
+    told = one.run("two", check=True)
+    assert (told["switched"], told["reasons"]) == (True, ["the last switch was interrupted"])
+    assert not one.run("one", check=True)["switched"]
+    assert one.run("two")["problem"] == ""
+    assert one.pids() == before
+    told = one.run(state="previous")
+    assert (told["switched"], told["release"]) == (False, "20260101T000000-one")
+    assert {version for version, *_ in one.answers()} == {"one"}
+
+
+def test_who_could_not_go_back_has_still_switched(one):
+    one.release("20260102T000000-two", "two")
+    one.run("two")
+    (one.home / "shop/releases/20260101T000000-one/version").write_text("broken")
+    told = one.run(state="previous")
+    assert (told["switched"], told["healthy"]) == (True, False)
+
+
 def test_a_reboot_in_the_middle_of_a_switch_does_not_make_the_bad_release_the_good_one(one):
     one.release("20260102T000000-two", "broken")
     application = one.application()
-    application.remember()
+    application.remember("20260102T000000-two")
     (one.home / "shop/switching").touch()
     waiting = {path: str(one.home / "shop" / name) for path, (name, _) in application.files.items()}
     application.install("20260102T000000-two", waiting)
@@ -351,6 +374,11 @@ def test_old_releases_are_removed(one):
     one.run("old", keep=1)
     names = sorted(path.name for path in (one.home / "shop/releases").iterdir())
     assert names == ["20250101T000000-old", "20260105T000000-r5"]
+    for number, keep in enumerate([0, -1], start=6):
+        one.release(f"2026010{number}T000000-r{number}")
+        last = one.run(f"r{number}", keep=keep)["running"]
+        names = sorted(path.name for path in (one.home / "shop/releases").iterdir())
+        assert names == sorted([last, f"2026010{number}T000000-r{number}"])
 
 
 def test_the_newest_folder_of_a_release_is_found_but_the_running_one_first(one):

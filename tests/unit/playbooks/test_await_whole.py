@@ -1,4 +1,4 @@
-"""The gate before each host of a rolling update: it opens for a whole stack, and gives up on any other."""
+"""The gate before each host of a rolling update: it opens for a whole stack without long transactions, and gives up on any other."""
 
 import time
 from pathlib import Path
@@ -31,13 +31,14 @@ GATE = [
 def gate(play, program):
     """Return a function that plays the gate; `says` is what systemctl does, `hosts` what is special with a host."""
     program("ip", "echo '[]'")
+    program("runuser", "exit 1")
 
-    def run(says, patience=1, **hosts):
+    def run(says, patience=1, topology=TOPOLOGY, **hosts):
         program("systemctl", says)
         inventory = {
             "hosts": {name: hosts.get(name, {}) for name in TOPOLOGY["hosts"]},
             "vars": {
-                "ha_topology": TOPOLOGY,
+                "ha_topology": topology,
                 "rolling_units": ["keepalived.service"],
                 "rolling_update_patience": patience,
             },
@@ -66,7 +67,7 @@ def test_patience_ends_and_what_is_not_whole_is_named(gate):
     code, said, everything = gate("echo failed; exit 3")
     assert code != 0
     assert time.monotonic() - began < 60
-    assert "Nothing more is touched: the stack is not whole after 1 s" in said, everything
+    assert "Nothing more is touched: lb1 can't be spared after 1 s" in said.replace("''", "'"), everything
     assert "lb1: keepalived.service failed" in said
     assert "lb2: keepalived.service failed" in said
     assert "the gate is open" not in said
@@ -78,6 +79,16 @@ def test_a_host_that_is_gone_is_named(gate, program):
         "echo active", lb2={"ansible_connection": "ssh", "ansible_host": "127.0.0.3", "ansible_ssh_executable": "ssh"}
     )
     assert code != 0
-    assert "the stack is not whole after 1 s" in said, everything
+    assert "lb1 can't be spared after 1 s" in said.replace("''", "'"), everything
     assert "lb2: unreachable" in said
     assert "the gate is open" not in said
+
+
+def test_a_long_transaction_on_the_host_is_named(gate, program):
+    program("psql", "")
+    program("runuser", """echo '{"database": "standby", "longest_transaction": 400.4}'""")
+    topology = TOPOLOGY | {"tiers": TOPOLOGY["tiers"] | {"db": ["lb1"]}}
+    code, said, everything = gate("echo active", topology=topology)
+    assert code != 0
+    assert "lb1: a transaction has been running for 400 s; wait for its end" in said, everything
+    assert "lb2: a transaction" not in said

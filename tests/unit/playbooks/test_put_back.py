@@ -13,6 +13,7 @@ TOPOLOGY = {
 # Enough of systemd for one unit that can be started.
 SYSTEMCTL = """
 case "$*" in
+  *is-active*repmgrd*) echo activating ;;
   *is-active*) if [ -e {0}/started ]; then echo active; else echo inactive; fi ;;
   *show*) echo Id=keepalived.service; echo LoadState=loaded; echo ActiveState=inactive ;;
   *start*) touch {0}/started ;;
@@ -36,9 +37,9 @@ def machine(tmp_path, play, program):
     }.items():
         assert path in text
         text = text.replace(path, str(tmp_path / here))
-    (tmp_path / "put_back.yml").write_text(text)
+    (tmp_path / "put_back.yml").write_text(text.replace("retries: 60", "retries: 1"))
 
-    def run():
+    def run(tiers=("lb", "waf"), units=("keepalived.service",), *, good=True):
         done = play(
             [
                 {
@@ -51,12 +52,12 @@ def machine(tmp_path, play, program):
                 "hosts": {"lb1": {}, "lb2": {}},
                 "vars": {
                     "ha_topology": TOPOLOGY,
-                    "ha_host_tiers": ["lb", "waf"],
-                    "ha_units": ["keepalived.service"],
+                    "ha_host_tiers": list(tiers),
+                    "ha_units": list(units),
                 },
             },
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode == 0) is good, done.stdout + done.stderr
 
     return run
 
@@ -83,3 +84,10 @@ def test_what_is_somebody_else_s_stays(tmp_path, machine):
     machine()
     assert (tmp_path / "sbin/policy-rc.d").exists()
     assert not (tmp_path / "said").exists()
+
+
+@pytest.mark.parametrize(("same", "waits"), [("t", True), ("f", False)])
+def test_repmgrd_must_run_unless_its_extension_has_another_version(machine, program, same, waits):
+    program("psql", "")
+    program("runuser", f'case "$*" in *installed_version*) echo {same} ;; *) exit 1 ;; esac')
+    machine(["lb", "db"], ["keepalived.service", "repmgrd.service"], good=not waits)

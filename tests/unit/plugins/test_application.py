@@ -21,6 +21,7 @@ SOUND = {
 
 def test_sound_inputs_have_no_findings():
     assert application_findings(SOUND) == []
+    assert application_findings({**SOUND, "app_keep_releases": 0}) == []
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,8 @@ def test_sound_inputs_have_no_findings():
             "app_migrate_command: is set together with app_package, of which no host has the new version",
         ),
         ({"app_proxy_address": ""}, "app_proxy_address: is not set, though app_proxies is"),
+        ({"app_keep_releases": -1}, "app_keep_releases: is -1; set it to 0 or more, like 3"),
+        ({"app_keep_releases": "-2"}, "app_keep_releases: is -2"),
     ],
 )
 def test_what_is_wrong_is_named(change, line):
@@ -85,6 +88,7 @@ def change(hostvars, **values):
             "app_health_path: is not set; name a path where the application answers 200 while it works, like /healthz",
         ),
         ({"app_git_url": "https://git.example.com/shop"}, "are set together: app_source and app_git_url"),
+        ({"app_keep_releases": -1}, "app_keep_releases: is -1; set it to 0 or more, like 3"),
         ({"app_ports": [9443]}, "app_ports: 9443 is taken by HAProxy on every application host; choose another port"),
         ({"app_environment": {"PORT": 1}}, "app_environment on app1, app2: PORT is set by the role itself"),
     ],

@@ -89,8 +89,8 @@ def test_reasons(pem, names, ca, renew_days, reason):
         (70, ""),
         (70.1, "expires in 29 days"),
         (99.9, "expires in 0 days"),
-        (100, "expired 0 days ago"),
-        (103.5, "expired 3 days ago"),
+        (100, "expired on 2030-04-11"),
+        (103.5, "expired on 2030-04-11"),
     ],
 )
 def test_time(days, reason):
@@ -163,8 +163,11 @@ def test_none_is_fine_where_no_name_is_asked_for():
         ({"key": pem(OTHER_KEY)}, "certificate shop: its key belongs to another certificate"),
         ({"key": pem(HOST_KEY, b"pass")}, "its key is encrypted; decrypt it and keep it in Ansible Vault"),
         ({"certificate": "shop.pem"}, "is no PEM text; read it with the lookup ansible.builtin.file"),
-        ({"certificate": None}, "certificate shop: needs the keys name, certificate and key, with texts"),
-        ({"certificate": EXPIRED}, "certificate shop: CN=shop expired 100 days ago; renew it"),
+        ({"certificate": None}, "certificate shop: lacks name, certificate or key; give all three, as texts"),
+        (
+            {"certificate": EXPIRED},
+            f"certificate shop: CN=shop expired on {TODAY - dt.timedelta(days=100):%Y-%m-%d}; renew it",
+        ),
         ({"certificate": SHOP_CERTIFICATE + IMPOSTOR}, "its chain is broken: the one after CN=shop did not issue it"),
         ({"certificate": SHOP_CERTIFICATE + CA}, "CN=ca not valid before"),
         (
@@ -181,13 +184,13 @@ def test_what_browsers_would_refuse_is_refused(change, message):
 
 
 def test_every_name_must_be_covered():
-    with pytest.raises(AnsibleFilterError, match=r"no certificate covers blog\.test; provide one that does"):
+    with pytest.raises(AnsibleFilterError, match=r"certificate: none covers blog\.test; provide one that does"):
         provided_certificates([SHOP], ["shop.test", "blog.test"])
 
 
-@pytest.mark.parametrize("given", ["shop", 5, None])
-def test_what_is_no_list_is_refused(given):
-    with pytest.raises(AnsibleFilterError, match="certificates: expected a list"):
+@pytest.mark.parametrize(("given", "what"), [("shop", "a string"), (5, "a number"), (None, "null")])
+def test_what_is_no_list_is_refused(given, what):
+    with pytest.raises(AnsibleFilterError, match=f"certificate: is {what}, not a list; list each with name"):
         provided_certificates(given)
 
 
@@ -196,3 +199,10 @@ def test_all_problems_are_told_at_once():
         provided_certificates([SHOP | {"key": ""}, SHOP | {"name": "old", "certificate": EXPIRED}])
     assert "certificate shop: has no key" in str(caught.value)
     assert "certificate old: CN=shop expired" in str(caught.value)
+
+
+def test_the_variable_that_has_them_is_named():
+    with pytest.raises(AnsibleFilterError, match=r"^ha_public_certificates shop: has no key; give its private key"):
+        provided_certificates([SHOP | {"key": ""}], [], "ha_public_certificates")
+    with pytest.raises(AnsibleFilterError, match=r"^ha_public_certificates: none covers blog\.test; provide"):
+        provided_certificates([SHOP], ["blog.test"], "ha_public_certificates")

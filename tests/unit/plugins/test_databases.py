@@ -2,10 +2,12 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nospof.stack.plugins.filter.database_settled import FilterModule as Settled
 from ansible_collections.nospof.stack.plugins.filter.host_reports import FilterModule as Reports
+from ansible_collections.nospof.stack.plugins.filter.long_transactions import FilterModule as Transactions
 from ansible_collections.nospof.stack.plugins.filter.rejoin_problems import FilterModule as Rejoin
 from ansible_collections.nospof.stack.plugins.filter.switchover_plan import FilterModule as Plan
 
 switchover_plan = Plan().filters()["switchover_plan"]
+long_transactions = Transactions().filters()["long_transactions"]
 rejoin_problems = Rejoin().filters()["rejoin_problems"]
 settled = Settled().filters()["database_settled"]
 host_reports = Reports().filters()["host_reports"]
@@ -105,6 +107,29 @@ def test_what_dbguard_says_can_stand_against_it(tier, host, change, line):
 def test_a_pgbouncer_that_can_t_be_paused_stands_against_it(tier, result, line):
     tier[2]["app1"] = result
     assert refusal(tier)[0].startswith(line)
+
+
+def test_a_standby_whose_repmgrd_can_t_run_during_an_upgrade_takes_over(tier):
+    tier[1]["db2"]["units"] = {"dbguard.service": "active"}
+    assert plan(tier) == {"primary": "db1", "standby": "db2"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        (None, ["db1"]),
+        ([], []),
+        (["db2"], ["db2"]),
+        (["db1", "db2", "db3", "db4"], ["db1", "db2"]),
+    ],
+)
+def test_long_transactions_are_told_of_the_primary_or_of_whom_they_are_asked_of(tier, hosts, found):
+    reports = tier[1] | {"db3": UNREACHED}
+    for host in ("db1", "db2", "witness1"):
+        reports[host]["longest_transaction"] = 12.3
+    text = "a transaction has been running for 12 s; wait for its end, or raise switchover_transaction_limit (3.5 s)"
+    assert long_transactions(reports, 3.5, hosts) == [f"{host}: {text}" for host in found]
+    assert long_transactions(reports, 12.3, hosts) == []
 
 
 def test_everything_that_stands_against_it_is_said_at_once(tier):

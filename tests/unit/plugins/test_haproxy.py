@@ -273,8 +273,35 @@ def test_the_input_is_left_alone():
             "replica_max_lag is 0, which is no number of seconds above 0; set it to 10",
         ),
         (SETTINGS | {"replica_max_lag": "5"}, "replica_max_lag is '5', which is no number"),
-        (SETTINGS | {"shop": {"servers": []}}, "settings: shop has the key servers, which is unknown or computed"),
-        (SETTINGS | {"shop": {"cach": {}}}, "settings: shop has the key cach, which is unknown or computed"),
+        (SETTINGS | {"shop": {"servers": []}}, "ha_shop_service: has the key servers, which is unknown or computed"),
+        (SETTINGS | {"shop": {"cach": {}}}, "ha_shop_service: has the key cach, which is unknown or computed"),
+        (
+            SETTINGS | {"shop": ["cache"]},
+            "ha_shop_service: is a list, not a mapping; write it like {balance: leastconn}",
+        ),
+        (
+            SETTINGS | {"shop": {"cache": "/static/"}},
+            "ha_shop_service: its cache is a string, not a mapping; see haproxy_services",
+        ),
+        (
+            SETTINGS | {"shop": {"limits": {"requests": 5}}},
+            "ha_shop_service: its limits.requests is a number, not a mapping",
+        ),
+        (SETTINGS | {"shop": {"routes": {}}}, "ha_shop_service: its routes is a mapping, not a list"),
+        (
+            SETTINGS | {"shop": {"redirects": ["/old"]}},
+            "ha_shop_service: its redirects has an entry that is no mapping",
+        ),
+        (SETTINGS | {"lb_services": {"name": "blog"}}, "ha_lb_services: is a mapping, not a list; list services"),
+        (SETTINGS | {"lb_services": ["blog"]}, "ha_lb_services entry 1: is not a mapping with a name"),
+        (
+            SETTINGS | {"lb_services": [ONE_SERVICE | {"name": "blog", "balanse": "x"}]},
+            "ha_lb_services blog: has the key balanse, which is unknown or computed; leave it out",
+        ),
+        (
+            SETTINGS | {"lb_services": [{"name": "blog", "binds": ["*:80"]}]},
+            "ha_lb_services blog: its binds has an entry that is no mapping",
+        ),
         (SETTINGS | {"zone_preference": "near"}, "zone_preference is near; use balanced or local_first"),
         (SETTINGS | {"app_ports": []}, "settings: app_ports is []; list a port for each instance, like [8000]"),
         (SETTINGS | {"app_ports": 8000}, "settings: app_ports is 8000; list a port for each instance, like [8000]"),
@@ -287,6 +314,34 @@ def test_bad_settings_are_named(settings, message):
     with pytest.raises(AnsibleFilterError) as caught:
         haproxy_services(make(STACK), "waf1", settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shop": {"balance": "fastest"}}, "ha_shop_service: unknown balance fastest; use one of HAProxy's algorithms"),
+        (
+            {"lb_services": [ONE_SERVICE | {"name": "redirect"}]},
+            "ha_lb_services redirect: the name is used twice; choose",
+        ),
+        (
+            {"lb_services": [ONE_SERVICE | {"name": "blog"}]},
+            "ha_lb_services blog: bind *:80 clashes with redirect (*:80)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_service_is_told_by_the_variable_that_it_is_in(settings, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        run(STACK, "lb1", **settings)
+    assert message in str(caught.value)
+    assert "haproxy_services" not in str(caught.value)
+
+
+def test_the_shop_s_service_may_route_by_a_map():
+    blog = {"name": "blog", "servers": ONE_SERVICE["servers"]}
+    shop = {"routes": [{"map": "merchants"}]}
+    services = run(STACK, "lb1", shop=shop, lb_services=[blog], maps={"merchants": {"alice.test": "blog"}})
+    assert services["shop"]["routes"][0]["map"] == "merchants"
 
 
 def test_unset_settings_take_their_defaults():
@@ -617,7 +672,9 @@ def test_binds_that_clash_are_refused(one, other, clash):
     if clash:
         with pytest.raises(AnsibleFilterError) as caught:
             haproxy_checked(services)
-        assert str(caught.value) == f"haproxy_services: second: bind {other}:443 clashes with first ({one}:443)"
+        assert str(caught.value) == (
+            f"haproxy_services: second: bind {other}:443 clashes with first ({one}:443); choose another address or port"
+        )
     else:
         assert len(haproxy_checked(services)) == 2
 
@@ -626,7 +683,7 @@ def test_all_problems_are_told_at_once():
     with pytest.raises(AnsibleFilterError) as caught:
         haproxy_checked([ONE_SERVICE, ONE_SERVICE | {"mode": "udp"}])
     message = str(caught.value)
-    assert "the name shop is used twice; names are unique" in message
+    assert "haproxy_services: shop: the name is used twice; choose another one" in message
     assert "bind *:80 clashes with shop" in message
     assert "unknown mode udp" in message
 

@@ -7,6 +7,7 @@ from ansible_collections.nospof.stack.plugins.filter.failover_budget import fail
 from ansible_collections.nospof.stack.plugins.filter.refusals import refusals
 from ansible_collections.nospof.stack.plugins.modules import preflight_host_info
 from ansible_collections.nospof.stack.plugins.plugin_utils import budget, preflight
+from ansible_collections.nospof.stack.plugins.plugin_utils.findings import Finding, lines, parse, refusal
 
 TIERS = {
     "lb": ["lb1", "lb2"], "waf": ["waf1", "waf2"], "app": ["app1", "app2"], "db": ["db1", "db2"], "witness": ["w1"],
@@ -16,7 +17,7 @@ TOPOLOGY = {
     "hosts": {host: {"tiers": [tier]} for tier, hosts in TIERS.items() for host in hosts},
 }
 SOUND = {
-    "system": "debian 13", "systemd": True, "memory_mb": 2000, "free_mb": 9000, "time": 1000.0, "keepalived": False,
+    "system": "debian 13", "systemd": True, "memory_mb": 2000, "free_mb": 9000, "time": 1000.0,
     "listeners": [{"port": 22, "address": "*", "program": "sshd", "unit": "ssh.service"}],
 }  # fmt: skip
 TIMERS = {
@@ -39,7 +40,7 @@ def judge(without=(), **changes):
 
 
 def test_sound_hosts_pass():
-    assert judge() == {"problems": [], "warnings": []}
+    assert judge() == {"problems": [], "findings": [], "warnings": []}
 
 
 @pytest.mark.parametrize(
@@ -84,8 +85,12 @@ def test_sound_hosts_pass():
     ],
 )
 def test_what_is_wrong_with_a_host_is_told(host, change, line):
-    (found,) = judge(**{host: change})["problems"]
+    verdict = judge(**{host: change})
+    (found,) = verdict["problems"]
     assert found.startswith(line)
+    (entry,) = verdict["findings"]
+    assert (entry["hosts"], entry["line"]) == ([host], found)
+    assert found == f"{entry['subject']} on {host}: {entry['problem']}; {entry['mend']}"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_the_rest_goes_on_without_a_host_that_others_can_stand_in_for():
 
 
 def test_hosts_that_a_run_leaves_out_are_not_missed():
-    assert preflight.verdict(TOPOLOGY, {"lb1": SOUND}) == {"problems": [], "warnings": []}
+    assert preflight.verdict(TOPOLOGY, {"lb1": SOUND})["problems"] == []
 
 
 @pytest.mark.parametrize(
@@ -193,9 +198,31 @@ def test_the_unit_of_a_process_is_read(groups, unit, tmp_path, monkeypatch):
 
 def test_refusals_are_told_once_and_without_ansible_s_words():
     wrapped = "Task failed: Error: The filter plugin 'nospof.stack.x' failed: "
-    assert refusals([wrapped + "shop: unknown", wrapped + "shop: unknown", "a:\n- b: c\n- d: e", ""]) == [
-        "shop: unknown", "b: c", "d: e", "",
-    ]  # fmt: skip
+    found = refusals([wrapped + "shop: unknown; mend it", wrapped + "shop: unknown; mend it", "a:\n- b: c\n- d: e", ""])
+    assert [entry["line"] for entry in found] == ["shop: unknown; mend it", "b: c", "d: e", ""]
+    assert found[0] == {
+        "subject": "shop", "hosts": [], "problem": "unknown", "mend": "mend it", "line": "shop: unknown; mend it",
+    }  # fmt: skip
+
+
+def test_problems_that_a_filter_tells_at_once_are_taken_apart_again():
+    lines = ["ha_shop_service: its cache is a number, not a mapping; see there", "ha_lb_services blog: no servers"]
+    assert [entry["line"] for entry in refusals([str(refusal(lines))])] == lines
+    assert [entry["line"] for entry in refusals([str(refusal(lines[:1]))])] == lines[:1]
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        ("virtual IP fd00::9: is taken; free it", Finding("virtual IP fd00::9", "is taken", "free it")),
+        ("x: is odd; too: so; even it", Finding("x", "is odd; too: so", "even it")),
+        ("x: is odd", Finding("x", "is odd", "")),
+        ("something is odd", Finding("", "something is odd", "")),
+    ],
+)
+def test_a_line_is_read_in_parts_that_make_the_same_line(line, finding):
+    assert parse(line) == finding
+    assert lines([finding], {}) == [line]
 
 
 def test_the_budget_is_a_table_and_keeps_the_targets():
@@ -218,7 +245,7 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
     [
         (
             {"target": 3},
-            "ha_rto_target: primary freezes (db): away for up to 8 s, more than 3 s; raise the target, or set repmgr_rto",
+            "ha_rto_target: primary freezes (db): away for up to 8 s, more than 3 s; raise the target to 8: no preset of repmgr_rto is faster than fast",
         ),
         (
             {"target": 8, "advert_interval": 10},
@@ -242,7 +269,11 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
         ),
         (
             {"target": 8, "databases": 3},
-            "ha_rto_target: primary's host dies (db): away for up to 10 s, more than 8 s; raise the target, or set repmgr_rto",
+            "ha_rto_target: primary's host dies (db): away for up to 10 s, more than 8 s; raise the target to 10: no preset of repmgr_rto is faster than fast",
+        ),
+        (
+            {"target": 15, "rto": "wide"},
+            "ha_rto_target: primary freezes (db): away for up to 26 s, more than 15 s; raise the target, or set repmgr_rto to normal",
         ),
         ({"target": "soon"}, "ha_rto_target: 'soon' is no number of seconds above 0"),
         ({"rto": "reckless"}, "repmgr_rto: 'reckless' is none of fast, normal, wide"),
@@ -251,14 +282,16 @@ def test_a_lost_server_costs_what_haproxy_waits(connect, seconds):
     ],
 )
 def test_unsafe_timers_and_targets_out_of_reach_are_found(change, line):
-    (found,) = failover_budget(TIMERS | change)["problems"]
-    assert found.startswith(line)
+    found = failover_budget(TIMERS | change)
+    (problem,) = found["problems"]
+    assert problem.startswith(line)
+    assert [entry["line"] for entry in found["findings"]] == [problem]
 
 
 def test_each_variable_that_breaks_the_target_is_told_at_once():
     found = failover_budget(TIMERS | {"target": 8, "rto": "wide", "advert_interval": 10, "connect": "30s"})["problems"]
     assert [line.rpartition(", or ")[2] for line in found] == [
-        "lower keepalived_advert_interval", "lower haproxy_timeouts.connect", "set repmgr_rto to a faster preset",
+        "lower keepalived_advert_interval", "lower haproxy_timeouts.connect", "set repmgr_rto to fast",
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.nospof.stack.plugins.filter.drain_problems import FilterModule as DrainFilter
 from ansible_collections.nospof.stack.plugins.filter.hosts_behind import FilterModule as BehindFilter
 from ansible_collections.nospof.stack.plugins.filter.rollout import FilterModule as RolloutFilter
+from ansible_collections.nospof.stack.plugins.filter.rollout_ending import FilterModule as EndingFilter
 from ansible_collections.nospof.stack.plugins.filter.rollout_problems import FilterModule as ProblemsFilter
 from ansible_collections.nospof.stack.plugins.filter.turn_line import FilterModule as LineFilter
 from ansible_collections.nospof.stack.plugins.filter.update_drains import FilterModule as DrainsFilter
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 rollout = RolloutFilter().filters()["rollout"]
 rollout_problems = ProblemsFilter().filters()["rollout_problems"]
+rollout_ending = EndingFilter().filters()["rollout_ending"]
 drain_problems = DrainFilter().filters()["drain_problems"]
 turn_line = LineFilter().filters()["turn_line"]
 update_turns = TurnsFilter().filters()["update_turns"]
@@ -22,7 +24,7 @@ update_drains = DrainsFilter().filters()["update_drains"]
 
 
 def host(zone="a", running="r1", release="r2", *, active=True, reasons=("another release",)):
-    state = {"active": active, "running": running, "release": release, "reasons": list(reasons)}
+    state = {"active": active, "running": running, "release": release, "reasons": list(reasons), "switched": False}
     return {"ha_zone": zone, "__app_state": state}
 
 
@@ -39,6 +41,15 @@ def test_zone_after_zone_and_first_who_serves_nobody():
     assert plan["order"] == ["app4", "app1", "app3", "app10", "app2"]
     assert plan["lines"][:2] == ["app4 (zone b): nothing -> r2", "app1 (zone a): r1 -> r2"]
     assert plan["serving"]
+
+
+def test_first_of_all_who_has_switched_in_a_run_that_was_killed():
+    hostvars = {
+        "app1": host(running="", active=False),
+        "app2": host("b", running="r2", reasons=["the last switch was interrupted"]),
+    }
+    hostvars["app2"]["__app_state"]["switched"] = True
+    assert rollout(hostvars, list(hostvars))["order"] == ["app2", "app1"]
 
 
 def test_nothing_to_do():
@@ -82,6 +93,19 @@ def test_a_host_that_is_lost_is_a_problem():
     ]
 
 
+@pytest.mark.parametrize(
+    ("switched", "serving", "text"),
+    [
+        ([], True, "hosts that had switched went back to what they ran before"),
+        (["app2"], True, "it could not be taken back on app2; other hosts went back to what they ran before"),
+        (["app1"], False, "nothing served before, so no host went back"),
+    ],
+)
+def test_what_became_of_the_hosts_is_told(switched, serving, text):
+    hostvars = {name: {"__app_switched": name in switched} for name in ("app1", "app2")}
+    assert rollout_ending(hostvars, {"order": ["app1", "app2"], "lines": [], "serving": serving}) == text
+
+
 def test_proxies_that_took_the_host_out_are_no_problem():
     assert drain_problems([]) == []
     assert drain_problems([{"item": "waf1", "rc": 0}, {"item": "waf2", "skipped": True}]) == []
@@ -99,6 +123,38 @@ def test_proxies_that_did_not_take_the_host_out_are_named():
         "waf2 could not take the host out: FileNotFoundError: no socket",
         "waf3 can't be reached, so it may still send requests here; start it, or run this with it left out of app_proxies",
         "waf4 could not take the host out: it did not say why",
+    ]
+
+
+def watcher(name, **states):
+    return {"item": name, "servers": [{"name": server, "state": state} for server, state in states.items()]}
+
+
+AWAY = {"item": "waf1", "unreachable": True}
+
+
+def test_a_proxy_that_is_off_is_no_problem():
+    watchers = [watcher("lb1", waf1="DOWN", waf2="UP"), watcher("lb2", waf1="DOWN", waf2="UP")]
+    assert drain_problems([AWAY, {"item": "waf2", "rc": 0}], watchers) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "doubt"),
+    [
+        (watcher("lb2", waf1="UP"), "lb2 sees it UP"),
+        (watcher("lb2", waf1="DOWN 1/2"), "lb2 sees it DOWN 1/2"),
+        (watcher("lb2", waf1="MAINT"), "lb2 sees it MAINT"),
+        (watcher("lb2", waf2="DOWN"), "lb2 can't tell"),
+        ({"item": "lb2", "unreachable": True, "msg": "no route"}, "lb2 can't tell"),
+        ({"item": "lb2", "failed": True, "msg": "no Python"}, "lb2 can't tell"),
+    ],
+)
+def test_a_proxy_that_may_still_get_requests_is_one(other, doubt):
+    assert drain_problems([AWAY], [watcher("lb1", waf1="DOWN"), other]) == [
+        (
+            f"waf1 can't be reached, so it may still send requests here ({doubt}); start it, or run this with it left out of "
+            "app_proxies"
+        )
     ]
 
 
@@ -141,7 +197,10 @@ def stack(tiers):
     hosts = sorted({host for members in tiers.values() for host in members})
     return {
         "tiers": {**tiers, "monitor": ["monitor1"]},
-        "hosts": {host: {"address": f"10.0.0.{number}"} for number, host in enumerate(hosts)},
+        # Odd numbers in zone a, even ones in b.
+        "hosts": {
+            host: {"address": f"10.0.0.{number}", "zone": "ba"[int(host[-1]) % 2]} for number, host in enumerate(hosts)
+        },
         "virtual_ips": [{"address": "10.0.0.99"}],
     }
 
@@ -172,6 +231,18 @@ def test_the_passive_load_balancer_and_the_standby_come_before_the_others():
     assert turns(NINE, active="lb2", primary="db2") == {
         "first": ["witness1", "waf1", "waf2", "app1", "app2", "lb1", "lb2", "db1"],
         "last": ["db2"],
+    }
+
+
+def test_a_zone_is_finished_before_the_next_and_last_comes_the_one_of_whoever_is_active():
+    tiers = NINE | {"app": [f"app{n}" for n in range(1, 5)], "lb": ["lb1", "lb2", "lb3"], "db": ["db1", "db2", "db3"]}
+    assert turns(tiers) == {
+        "first": ["witness1", "waf1", "waf2", "app1", "app3", "app2", "app4", "lb2", "lb3", "lb1", "db2", "db3"],
+        "last": ["db1"],
+    }
+    assert turns(tiers, {"lb3", "lb2", "db3", "db1"}, active="lb2", primary="db2") == {
+        "first": ["lb3", "lb2", "db1", "db3"],
+        "last": [],
     }
 
 

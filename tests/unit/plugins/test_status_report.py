@@ -1,6 +1,7 @@
 """The whole stack's state: what is degraded, what is broken, which way requests go, and the page that shows it."""
 
 import json
+import re
 
 import pytest
 from ansible_collections.nospof.stack.plugins.plugin_utils import status
@@ -77,6 +78,14 @@ def change(report, state, *, backend, address=""):
     ]
 
 
+def states(report):
+    return {host["host"]: host["state"] for host in report["hosts"] if host["state"] != "ok"}
+
+
+def row(report, host):
+    return next(words for line in status.lines(report) if (words := line.split())[1] == host)
+
+
 def texts(report, state="degraded"):
     return [one["text"] for one in report["problems"] if one["state"] == state]
 
@@ -92,8 +101,11 @@ def test_a_sound_stack_is_ok_and_shows_the_way(sound):
     assert not used["lb2", "waf2"], "it is passive"
     assert used["waf1", "app1"]
     facts = {host["host"]: host["facts"] for host in report["hosts"]}
-    assert facts["waf1"] == {"mode": "block", "rules": "CRS 3.3.7", "certificates end in": "100 days"}
+    assert facts["waf1"] == {
+        "mode": "block", "rules": "CRS 3.3.7", "servers UP": "app1, app2", "certificates end in": "100 days",
+    }  # fmt: skip
     assert facts["app1"]["release"] == "20260101T000000-abc"
+    assert report["in_sync"] is None, "there are no databases"
     json.dumps(report)
 
 
@@ -254,6 +266,88 @@ def test_two_holders_are_degraded(sound):
     sound["lb2"]["addresses"] = ["10.0.0.100"]
     report = status.report(TOPOLOGY, sound, NOW)
     assert report["problems"] == [{"state": "degraded", "text": "lb1 and lb2 hold 10.0.0.100 at once"}]
+
+
+def test_a_host_that_one_proxy_leaves_out_is_degraded_and_so_is_the_proxy(sound):
+    change(sound["lb1"], "DRAIN", backend="shop", address=TOPOLOGY["hosts"]["waf2"]["address"])
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert states(report) == {"lb1": "degraded", "waf2": "degraded"}
+    assert row(report, "lb1")[4:] == ["holds=10.0.0.100", "servers-UP=waf1", "servers-DRAIN=waf2", "100d", "degraded"]
+    change(sound["lb2"], "DRAIN", backend="shop", address=TOPOLOGY["hosts"]["waf2"]["address"])
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert states(report) == {"waf2": "degraded"}, "all proxies agree"
+    assert report["hosts"][3]["problem"] == "lb1 sends nothing to waf2: DRAIN, lb2 sends nothing to waf2: DRAIN"
+
+
+def test_two_holders_are_not_in_order(sound):
+    sound["lb2"]["addresses"] = ["10.0.0.100"]
+    assert states(status.report(TOPOLOGY, sound, NOW)) == {"lb1": "degraded", "lb2": "degraded"}
+
+
+def test_no_host_of_a_tier_that_does_not_do_its_work_is_in_order(sound):
+    sound["lb1"]["addresses"] = []
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert states(report) == {"lb1": "broken", "lb2": "broken"}
+    assert report["hosts"][0]["problem"] == "nobody holds 10.0.0.100"
+    assert [one["text"] for one in report["problems"]] == ["lb: nobody holds 10.0.0.100"]
+
+
+def test_the_table_shows_what_is_in_use(complete):
+    topology, reports = complete
+    reports["app1"]["release"] = "20261127T011905-f692edd68b7e"
+    report = status.report(topology, reports, NOW)
+    assert row(report, "lb1") == ["lb", "lb1", "a", "active", "holds=10.0.0.100", "servers-UP=waf1,waf2", "100d", "ok"]
+    assert row(report, "lb2")[3:] == ["passive", "servers-UP=waf1,waf2", "100d", "ok"]
+    assert row(report, "waf1")[4:] == ["mode=block", "rules=CRS3.3.7", "servers-UP=app1,app2", "100d", "ok"]
+    assert row(report, "app1")[4:7] == ["release=20261127T011905-f692edd68b7e", "writes-to=db1", "reads-from=db2"]
+    assert row(report, "db1")[3:] == ["primary", "timeline=3", "streams-to=db2", "record=db1,db2", "ok"]
+    assert row(report, "db2")[3:] == ["standby", "timeline=3", "lag=0.2s", "streams-from=db1", "record=db1,db2", "ok"]
+    assert row(report, "witness1")[3:] == ["witness", "record=db1,db2", "ok"]
+    table = status.lines(report)
+    assert len(table) == 2 + len(report["hosts"])
+    assert max(map(len, table)) <= 118
+    assert not [line for line in table if re.search(r"\S \S", line[70:])], "Ansible's YAML breaks a long line there"
+
+
+def test_the_table_calls_expiring_certificates_and_hosts_that_are_away_by_their_names(sound):
+    sound["app2"]["certificates"] = {"host.crt": NOW + 3 * 86400}
+    sound["waf1"] = {"unreachable": True}
+    report = status.report(TOPOLOGY, sound, NOW)
+    assert row(report, "app2")[-2:] == ["3d", "degraded"]
+    assert row(report, "waf1")[3:] == ["-", "unreachable"]
+
+
+def test_reads_go_to_the_primary_while_no_standby_takes_them(complete):
+    topology, reports = complete
+    change(reports["app1"], "DOWN", backend="db_replica")
+    assert row(status.report(topology, reports, NOW), "app1")[5:7] == ["writes-to=db1", "reads-from=db1"]
+    change(reports["app1"], "DOWN", backend="db_primary")
+    change(reports["app1"], "UP", backend="db_replica", address=topology["hosts"]["db2"]["address"])
+    assert row(status.report(topology, reports, NOW), "app1")[5:7] == ["writes-to=none", "reads-from=db2"]
+
+
+def test_programs_are_told_of_every_server_and_of_the_record(complete):
+    topology, reports = complete
+    reports["lb1"]["servers"] = [*reports["lb1"]["servers"], *servers("admin", "app1", state="no check", backup=True)]
+    reports["db1"]["guard"]["record"] |= {"number": 8, "members": ["db1"]}
+    report = status.report(topology, reports, NOW)
+    assert report["in_sync"] == {"term": 4, "number": 8, "primary": "db1", "members": ["db1"]}
+    seen = {(one["source"], one["service"], one["server"]): one for one in report["servers"]}
+    assert seen["app2", "db_replica", "db1"] == {
+        "source": "app2", "service": "db_replica", "server": "db1", "target": "db1", "state": "NOLB", "up": False,
+        "backup": False,
+    }  # fmt: skip
+    assert seen["app1", "app", "app1-8000"]["target"] == ""
+    admin = seen["lb1", "admin", "app1"]
+    assert (admin["target"], admin["state"], admin["up"], admin["backup"]) == ("app1", "no check", True, True)
+    json.dumps(report)
+
+
+def test_the_page_tells_of_servers_and_of_the_record(complete):
+    text = page(status.report(*complete, NOW))
+    assert "Every acknowledged write is on db1 and db2." in text
+    assert "<td>app1</td><td>db_replica</td><td>db1</td><td>NOLB</td>" in text
+    assert "streams from db1; record db1, db2" in text
 
 
 @pytest.mark.parametrize(("days", "words"), [(3, "host.crt expires in 3 days"), (-1, "host.crt has expired")])

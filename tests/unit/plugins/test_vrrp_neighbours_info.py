@@ -91,6 +91,26 @@ def test_only_what_is_new_is_looked_for():
     assert (fresh["addresses"], fresh["router_id"]) == ([], 51)
 
 
+@pytest.mark.parametrize(("addresses", "asked"), [([], []), (["10.0.0.101/24"], ["10.0.0.101", "10.0.0.12"])])
+def test_beside_a_keepalived_that_runs_an_added_address_is_looked_for(
+    addresses, asked, tmp_path, monkeypatch, run_module
+):
+    (tmp_path / "keepalived.conf").write_text(IN_USE)
+    monkeypatch.setattr(module, "CONFIGURATION", str(tmp_path / "keepalived.conf"))
+    monkeypatch.setattr(module.AnsibleModule, "run_command", lambda *_, **__: (0, "", ""))
+    questions = []
+
+    def listen(_interface, wanted, _seconds):
+        questions.extend(wanted)
+        return [Heard("10.0.0.101", "02:00:00:00:00:42")]
+
+    monkeypatch.setattr(module, "listen", listen)
+    found = run_module(module, instances=[INSTANCE | {"addresses": [*INSTANCE["addresses"], *addresses]}])
+    assert found["running"]
+    assert questions == asked
+    assert [line.partition(":")[0] for line in found["conflicts"]] == ["virtual IP 10.0.0.101"] * len(addresses)
+
+
 @pytest.mark.parametrize(
     ("frames", "expected"),
     [
