@@ -8,7 +8,7 @@ log=.lab/$prefix-demo.log
 mkdir -p .lab
 : >"$log"
 
-# Twice as fast; plain linear is what the roles' scenarios run with.
+# Twice as fast.
 ANSIBLE_STRATEGY_PLUGINS=$(python -c 'import ansible_mitogen, os; print(os.path.dirname(ansible_mitogen.__file__))')/plugins/strategy
 export ANSIBLE_STRATEGY_PLUGINS
 
