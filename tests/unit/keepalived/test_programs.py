@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -120,9 +121,18 @@ def notifier(tmp_path):
         program.kill()
 
 
+def handles(program, number):
+    """Tell whether a process has a handler for a signal."""
+    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{program.pid}/status").read_text(), re.MULTILINE)
+    return int(caught[1], 16) >> (number - 1) & 1
+
+
 def end(program):
     """Stop the notifier, which finishes what is in the FIFO before, and return what it said."""
-    time.sleep(0.3)  # its handler must be set; there is nothing to see it by
+    limit = time.monotonic() + 30
+    while not handles(program, signal.SIGTERM):
+        assert time.monotonic() < limit, "it does not handle SIGTERM"
+        time.sleep(0.01)
     program.send_signal(signal.SIGTERM)
     return program.communicate(timeout=10)[0]
 
