@@ -164,6 +164,13 @@ def test_bad_input_is_refused_before_a_host_is_touched(site, change, line):
     assert not touched
 
 
+def test_a_limit_that_leaves_out_localhost_is_refused(site):
+    done, touched = site(lambda _top: None, "--limit", "lb1")
+    assert done.returncode
+    assert not touched
+    assert "write it like --limit lb1,localhost" in " ".join(f"{done.stdout} {done.stderr}".split())
+
+
 def test_all_problems_are_told_at_once_also_to_programs(site, tmp_path):
     def spoil(top):
         top["children"]["lb"]["hosts"]["lb2"].pop("ha_zone")
