@@ -46,16 +46,6 @@ FAILURE_POLICIES = ("closed", "open")
 RULE_FILE = re.compile(r"(?:^|/)rules/[^/]+\.conf$")  # in a release of the WAF's rule set
 
 
-def inventory_findings(
-    hostvars: Mapping[str, Mapping[str, Any]],
-    groups: Mapping[str, Any],
-    specs: Mapping[str, Mapping[str, Any]] | None = None,
-    today: dt.date | None = None,
-) -> list[str]:
-    """Return one line for each problem; none for a sound inventory. The parameters are those of `inspect`."""
-    return [entry["line"] for entry in inspect(hostvars, groups, specs, today)]
-
-
 def inspect(
     hostvars: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Any],

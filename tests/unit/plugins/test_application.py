@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nospof.stack.plugins.filter.application_findings import FilterModule
-from ansible_collections.nospof.stack.plugins.plugin_utils.inventory import inventory_findings
+from ansible_collections.nospof.stack.plugins.filter.inventory_findings import FilterModule as InventoryFilter
 
 application_findings = FilterModule().filters()["application_findings"]
+inventory_findings = InventoryFilter().filters()["inventory_findings"]
 
 SOUND = {
     "app_name": "shop",
