@@ -11,13 +11,15 @@ import lab
 
 CONVERGE = str(lab.ROOT / "molecule/repmgr/converge.yml")
 ONLY = ("--limit", "db1,db2,witness1,localhost")
+# Hosts that have their server and certificates.
+AGAIN = (*ONLY, "--skip-tags", "base")
 # With one more database and one more witness.
 MORE = ("-i", str(lab.ROOT / "molecule/repmgr/inventory/more.yml"), "--limit", "db1,db2,witness1,app1,app2,localhost")
 
 
 def converge(*arguments, **variables):
-    """Apply the roles again, with these variables, and return the exit code and what Ansible said on one line."""
-    done = lab.ansible(CONVERGE, *(arguments or ONLY), "-e", json.dumps(variables))
+    """Apply the role again, with these variables, and return the exit code and what Ansible said on one line."""
+    done = lab.ansible(CONVERGE, *(arguments or AGAIN), "-e", json.dumps(variables))
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 

@@ -28,7 +28,7 @@ def molecule(scenario, lane):
         "ANSIBLE_NOCOLOR": "1",
         "LAB_TEST_PREFIX": f"nospof-test{lane}",
         "LAB_TEST_SUBNET": f"10.78.{lane}.0/24",
-        # Nodes are converged as by `make demo`, since an hour is short; the playbooks that tests run are run with plain linear.
+        # As `make demo` converges, since an hour is short; the tests of the whole stack run their playbooks with plain linear.
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"),
     }
