@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
@@ -24,8 +23,6 @@ requirements:
   - enabled in the configuration, C([defaults] callbacks_enabled = nospof.stack.preload)
 """
 
-FILTERS = Path(__file__).resolve().parents[1] / "filter"
-
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Loads what the tasks of a playbook would load again and again."""
@@ -36,13 +33,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_start(self, playbook: Any) -> None:  # noqa: ARG002
-        """Load all filters and tests of Ansible and all filters of this collection."""
-        names = [f"nospof.stack.{path.stem}" for path in sorted(FILTERS.glob("*.py"))]
-        for loader, name in [
-            (test_loader, "defined"),
-            (filter_loader, "default"),
-            *((filter_loader, name) for name in names),
-        ]:
-            # One that can't be loaded says so where it is used.
+        """Load all filters and tests of Ansible, and all filters of this collection and of the one it uses."""
+        filters = ("default", "nospof.stack.topology", "ansible.utils.ipaddr")
+        for loader, name in ((test_loader, "defined"), *((filter_loader, name) for name in filters)):
+            # Ansible loads all of a collection for one. What can't be loaded says so where it is used.
             with suppress(Exception):
                 loader.get(name)
