@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ansible_mitogen
 import hypothesis
 import pytest
 import testinfra
@@ -29,6 +30,11 @@ STATE = ROOT / ".lab" / os.environ.get("LAB_PREFIX", "nospof")
 SSH = ("ssh", "-F", str(STATE / "ssh_config"))  # reaches a node when its name is added
 
 
+# Has Ansible run tasks as `make demo` does, in a fraction of the time.
+MITOGEN = {
+    "ANSIBLE_STRATEGY": "mitogen_linear",
+    "ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"),
+}
 ENVIRONMENT = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 
 

@@ -11,10 +11,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import ansible_mitogen
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+import lab
+
 # The longest first, so that both lanes end at about the same time.
 ROLES = ("repmgr", "haproxy", "waf", "keepalived", "app", "postgresql", "pgbouncer", "certificates", "common")
 LANES = 2
@@ -28,15 +28,13 @@ def molecule(scenario, lane):
         "ANSIBLE_NOCOLOR": "1",
         "LAB_TEST_PREFIX": f"nospof-test{lane}",
         "LAB_TEST_SUBNET": f"10.78.{lane}.0/24",
-        # As `make demo` converges, since an hour is short; the tests of the whole stack run their playbooks with plain linear.
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"),
+        **lab.MITOGEN,  # since an hour is short; the tests of the whole stack run their playbooks with plain linear
     }
     done = subprocess.run(
         [Path(sys.executable).with_name("molecule"), "test", "--scenario-name", scenario],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        cwd=lab.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-    log = ROOT / ".lab" / f"scenario-{scenario}.log"
+    log = lab.ROOT / ".lab" / f"scenario-{scenario}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text(done.stdout)
     # What failed: the scenario's tests, else the last task. What follows only tells how the nodes were removed.
@@ -55,7 +53,7 @@ def roles():
     # Both lanes need them, and neither may find them half made.
     release = os.environ.get("LAB_RELEASE", "trixie")
     for command in (["lab/engine.sh", "start"], ["lab/image.sh", release]):
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=lab.ROOT, check=True, stdout=subprocess.DEVNULL)
     lanes: queue.SimpleQueue[int] = queue.SimpleQueue()
     for lane in range(LANES):
         lanes.put(lane)
@@ -72,9 +70,9 @@ def roles():
 
 
 def test_every_role_has_a_scenario():
-    named = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    named = sorted(path.parent.name for path in lab.ROOT.glob("molecule/*/molecule.yml"))
     assert named == sorted([*ROLES, "stack"])
-    assert sorted(path.name for path in (ROOT / "roles").iterdir()) == sorted(ROLES)
+    assert sorted(path.name for path in (lab.ROOT / "roles").iterdir()) == sorted(ROLES)
 
 
 @pytest.mark.parametrize("scenario", ROLES)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+import lab
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def play(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))
         return subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", playbook, *arguments],
-            cwd=ROOT,
+            cwd=lab.ROOT,
             env={
                 **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_NOCOLOR": "1",
+                **lab.ENVIRONMENT,
+                **lab.MITOGEN,
                 "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
                 **environment,
             },
