@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ansible_mitogen
+import ansible_mitogen  # type: ignore[import-untyped]
 import hypothesis
 import pytest
 import testinfra
