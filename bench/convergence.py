@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 # They are beside, not installed.
 import ansible_mitogen  # noqa: E402
-from drill.catalogue.d20_controller_killed import kill  # noqa: E402
+from drill.processes import kill  # noqa: E402
 from tables import table  # noqa: E402
 
 LAB = ROOT / "inventories" / "lab"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import hypothesis
 import pytest
 import testinfra
 from consistency.waiting import eventually
+from drill.processes import kill
 from testinfra.host import Host
 
 # A busy machine is no failure.
@@ -56,7 +56,7 @@ def controller(*arguments: str) -> Iterator[None]:
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process.pid)
 
 
 def variable(host: str, expression: str) -> Any:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from drill.ending import deferred
 from drill.plan import Drill
+from drill.processes import kill
 from drill.stage import Stage
 
 KILLED_AFTER = 60  # tasks
@@ -47,25 +46,6 @@ def played(controller: dict[str, Any], what: str, playbook: str, *arguments: str
     if run.returncode:
         raise RuntimeError(f"{what} failed: {told[-1500:]}")
     return re.findall(r"^(\S+) .*changed=[1-9]", told, re.MULTILINE)
-
-
-def family(process: int) -> list[int]:
-    """Return a process and all that descend from it; Ansible's workers have sessions of their own."""
-    told = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = [(int(child), int(parent)) for child, parent in map(str.split, told.splitlines())]
-    found = [process]
-    for one in found:
-        found += [child for child, parent in parents if parent == one]
-    return found
-
-
-def kill(process: int) -> None:
-    """Kill a process with all that descend from it, at once."""
-    with suppress(ProcessLookupError):  # it has ended by itself
-        os.kill(process, signal.SIGSTOP)  # no more are born
-        for one in family(process):
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
 
 
 def killed(controller: dict[str, Any]) -> bool:
