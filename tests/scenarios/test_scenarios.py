@@ -16,7 +16,7 @@ import pytest
 import lab
 
 # The longest first, so that both lanes end at about the same time.
-ROLES = ("repmgr", "haproxy", "waf", "keepalived", "app", "postgresql", "pgbouncer", "certificates", "common")
+ROLES = ("repmgr", "waf", "app", "postgresql", "haproxy", "keepalived", "pgbouncer", "certificates", "common")
 LANES = 2
 
 
