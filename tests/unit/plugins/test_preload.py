@@ -1,5 +1,6 @@
 """The processes that run tasks find the filters loaded."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def play(folder, root):
     (folder / "play.yml").write_text(PLAY)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, folder / "found", folder / "play.yml"],
-        cwd=root, capture_output=True, text=True, check=False,
+        cwd=root, env={**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg")},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "preload" not in done.stderr
