@@ -2,8 +2,9 @@
 
 bench/upkeep.py [RATE [PLAYBOOK ...]]
 
-RATE requests a second (200 unless said), every tenth an order, go through the virtual IP, whether earlier ones were answered
-or not, while rolling_update restarts everything and rotate_certificates replaces every certificate. Prints a Markdown table
+RATE requests a second (200 unless said) go through the virtual IP as browsers send them, every twentieth an order, whether
+earlier ones were answered or not, while rolling_update restarts everything and rotate_certificates replaces every certificate.
+What was really sent is `a_second`. Prints a Markdown table
 and writes reports/bench-upkeep.json. `repeated` counts requests on connections that had just been closed as idle, which
 browsers send again unseen; `lost` the orders that were confirmed and are not in the database. Ends with exit code 1 if a
 playbook or a request failed, or an order was lost.
@@ -26,8 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "drills"))
 
 # They are beside, not installed.
-from convergence import environment, invocation  # noqa: E402
-from shoppers import Crowd, crowd_at  # noqa: E402
+from shoppers import Crowd, browsers_at  # noqa: E402
 from tables import table  # noqa: E402
 
 import lab  # noqa: E402
@@ -71,15 +71,11 @@ def trusting(crowd: Crowd) -> Iterator[None]:
 def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
     """Play it under load and return what the crowd noticed."""
     before = orders()
-    crowd = crowd_at(address, rate)
+    crowd = browsers_at(address, rate)
     with crowd, trusting(crowd):
         time.sleep(CALM)
         began = time.monotonic()
-        # The controller shares two cores with all nodes here, as nowhere else: it takes what they leave, and little of that.
-        program, *arguments = invocation("ansible-playbook", f"playbooks/{playbook}.yml", *ARGUMENTS[playbook])
-        command = ["nice", "-n", "19", program, *arguments]
-        light = environment(**lab.ENVIRONMENT, ANSIBLE_STRATEGY="mitogen_linear", ANSIBLE_TIMEOUT="60")
-        done = subprocess.run(command, cwd=ROOT, env=light, capture_output=True, text=True, check=False)
+        done = lab.ansible(f"playbooks/{playbook}.yml", *ARGUMENTS[playbook], background=True)
         took = time.monotonic() - began
         time.sleep(CALM)
     if done.returncode:
@@ -89,6 +85,7 @@ def measured(playbook: str, address: str, rate: float) -> dict[str, Any]:
         "playbook": playbook,
         "exit_code": done.returncode,
         "took_s": took,
+        "a_second": crowd.pace(),
         "requests": len(crowd.results),
         "failed": len(crowd.failed()),
         "repeated": crowd.repeated,

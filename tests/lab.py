@@ -38,10 +38,18 @@ MITOGEN = {
 ENVIRONMENT = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 
 
-def ansible(*arguments: str, program: str = "ansible-playbook") -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs against the lab and return what it did, whatever its exit code."""
+def ansible(
+    *arguments: str, program: str = "ansible-playbook", background: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs against the lab and return what it did, whatever its exit code.
+
+    In the background it takes what the nodes and the load leave of the machine: elsewhere the controller has its own.
+    """
     command = [str(Path(sys.executable).with_name(program)), "-i", str(INVENTORY), *arguments]
     environment = {**os.environ, **ENVIRONMENT}
+    if background:
+        command = ["nice", "-n", "19", *command]
+        environment |= {**MITOGEN, "ANSIBLE_TIMEOUT": "60"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 

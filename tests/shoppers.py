@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import lab
@@ -18,6 +19,12 @@ SHOP = "shop.nospof.test"
 GOOD = range(200, 400)
 REST = 4.0  # seconds that an idle connection is used again within; proxies close it later than that
 SHOPPERS = 20  # each with cookies of its own
+STATIC = lab.ROOT / "demo/storefront/storefront/static"
+# As the sample shop's pages name them: with what they contain, so that caches may keep them.
+FILES = [
+    f"/static/{path.relative_to(STATIC)}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    for path in sorted(STATIC.rglob("*.*"))
+]
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,14 @@ class Result:
 
 @dataclass
 class Crowd:
-    """Sends requests until the block ends. Half of the shoppers keep their connections, half open one for each request."""
+    """Sends requests until the block ends, most on connections that are kept and some on one of their own."""
 
     address: str
     port: int
     name: str
     choose: Callable[[int], Request]
     rate: float = 30
+    fresh: int = 2  # of so many requests one has a connection of its own
     context: ssl.SSLContext | None = None
     timeout: float = 20
     results: list[Result] = field(default_factory=list)
@@ -83,14 +91,20 @@ class Crowd:
         """Return what shoppers would have noticed."""
         return [result for result in self.results if result.failed]
 
+    def pace(self) -> float:
+        """Return how many requests a second were sent."""
+        began = [result.began for result in self.results]
+        return (len(began) - 1) / (max(began) - min(began))
+
     def reasons(self, most: int) -> list[str]:
         """Return what was asked for in vain and why, the most frequent first."""
         found = Counter(f"{one.request.method} {one.request.path}: {one.status or one.error}" for one in self.failed())
         return [f"{count} x {text}" for text, count in found.most_common(most)]
 
     def releases(self, since: int = 0) -> Counter[str]:
-        """Count the answers by release, leaving out the first ones."""
-        return Counter(result.release for result in self.results[since:] if not result.failed)
+        """Count the answers by release, leaving out the first ones, and static files, which belong to none."""
+        answers = (result for result in self.results[since:] if not result.failed)
+        return Counter(result.release for result in answers if not result.request.path.startswith("/static/"))
 
     async def _run(self) -> None:
         tasks = set()
@@ -116,7 +130,7 @@ class Crowd:
         self.results.append(result)
 
     async def _exchange(self, request: Request, number: int) -> tuple[int, str]:
-        keep = number % 2 == 0
+        keep = number % self.fresh != self.fresh - 1
         reader, writer, used = await self._connect(keep=keep)
         try:
             return await self._ask(request, number, reader, writer, keep=keep)
@@ -199,14 +213,34 @@ ORDER = {
 }
 
 
+def order() -> Request:
+    """Return an order in the sample shop."""
+    return Request("/api/orders", "POST", json.dumps(ORDER).encode())
+
+
 def shopping(number: int) -> Request:
-    """Return what the crowd does in the sample shop: of ten requests one is an order and three are pages."""
+    """Return what keeps every tier busy: of ten requests one is an order and three are pages."""
     if number % 10 == 0:
-        return Request("/api/orders", "POST", json.dumps(ORDER).encode())
+        return order()
     return Request("/product/egg-cups" if number % 3 == 0 else "/healthz")
+
+
+def browsing(number: int) -> Request:
+    """Return what browsers send: of twenty requests one is an order, four are pages, and the others are the pages' files."""
+    turn = number % 20
+    if turn == 0:
+        return order()
+    if turn % 4 == 0:
+        return Request("/" if turn == 4 else "/product/egg-cups")
+    return Request(FILES[number % len(FILES)])
 
 
 def crowd_at(address: str, rate: float) -> Crowd:
     """Return a crowd in the sample shop, which it reaches by the virtual IP as customers do."""
     context = ssl.create_default_context(cafile=lab.STATE / "ca" / "ca.crt")
     return Crowd(address, 443, SHOP, shopping, rate=rate, context=context)
+
+
+def browsers_at(address: str, rate: float) -> Crowd:
+    """Return a crowd that does as browsers do: one connection for some twenty requests, and files that a cache may answer."""
+    return replace(crowd_at(address, rate), choose=browsing, fresh=21)
