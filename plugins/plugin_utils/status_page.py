@@ -48,6 +48,8 @@ svg .way{fill:none;stroke:var(--path);stroke-width:2}svg .idle{fill:none;stroke:
 svg tspan.ok{fill:var(--ok)}svg tspan.degraded{fill:var(--degraded)}svg tspan.broken{fill:var(--broken)}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
+@media(max-width:40rem){.hosts thead{display:none}.hosts tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
+.hosts td{display:inline;padding:0 .5rem 0 0;border:0}.hosts td:nth-child(3)::before{content:"zone "}.hosts td:nth-child(2){font-weight:600}.hosts td:last-child{display:block}}
 """
 
 
@@ -75,7 +77,7 @@ def picture(report: Mapping[str, Any]) -> str:
     height = TOP + len(tiers) * (HIGH + GAP_Y)
     parts = [
         f'<rect class="zone" x="{starts[zone] + GAP_X / 2}" y="32" width="{crowd[zone] * (WIDE + GAP_X)}" '
-        f'height="{height - 40}" rx="10"/><text class="d" x="{starts[zone] + GAP_X}" y="52">zone {escape(zone)}</text>'
+        f'height="{height - 40}" rx="10"/><text class="d" x="{starts[zone] + GAP_X}" y="{height - 20}">zone {escape(zone)}</text>'
         for zone in zones
     ]
     parts += [_way(link, tiers, places, (LEFT + width) / 2) for link in report["path"]]
@@ -176,7 +178,7 @@ def page(report: Mapping[str, Any]) -> str:
         f"{listed}"
         f"<h2>The way of a request</h2>{picture(report)}"
         '<p class="dim">Solid lines: where requests go now. Dashed: where they could go.</p>'
-        f'<h2>Hosts</h2><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f'<h2>Hosts</h2><div class="scroll" tabindex="0"><table class="hosts"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(map(_line, report['hosts']))}</tbody></table></div>"
         f"{_servers(report['servers'])}</body></html>"
     )
