@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
+from shoppers import FILES
 from storefront import create_app
 from storefront.config import Settings
 from storefront.tiers import UNKNOWN
@@ -216,3 +218,8 @@ def test_every_product_of_the_catalogue_has_its_picture(app: Flask) -> None:
     slugs = re.findall(r"^\(\d+, '([a-z-]+)'", (package / "migrations/0002_catalogue.sql").read_text(), re.MULTILINE)
     assert len(slugs) == 12
     assert {path.stem for path in (package / "static/art").iterdir()} == set(slugs)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_caches_keep_what_the_benchmarks_browsers_fetch(client: FlaskClient, path: str) -> None:
+    assert "immutable" in client.get(path).headers["Cache-Control"]
