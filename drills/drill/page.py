@@ -43,6 +43,9 @@ svg text{font:12px system-ui,sans-serif;fill:var(--dim)}
 .s{fill:var(--good)}.f{fill:var(--bad)}.i{fill:var(--idle)}.m{stroke:var(--mark);stroke-width:1.5;stroke-dasharray:4 3}
 svg .ml{fill:var(--mark)}
 ul.problems{margin:.4rem 0;padding-left:1.2rem;overflow-wrap:anywhere}
+@media(max-width:40rem){.drills thead,.drills br{display:none}.drills tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
+.drills td{display:inline;padding:0 .5rem 0 0;border:0}.drills td[data-name]{display:inline-block}
+.drills td[data-name]::before{content:attr(data-name) " ";color:var(--dim)}}
 """
 
 
@@ -115,23 +118,27 @@ def verdict(drill: Mapping[str, Any]) -> str:
     return '<span class="good">✓ passed</span>' if drill["passed"] else '<span class="bad">✗ failed</span>'
 
 
+def figure(name: str, text: object) -> str:
+    """Return a cell of the summary that says on phones, where the table has no head, what it is about."""
+    return f'<td class="n" data-name="{name}">{text}</td>'
+
+
 def cell(drill: Mapping[str, Any], tier: str) -> str:
     """Return a tier's outage and what was promised, as a cell of the summary."""
     outage, limit = (drill.get(key, {}).get(tier) for key in ("outage_s", "promise_s"))
     if outage is None:
-        return '<td class="n">-</td>'
-    of = "" if limit is None else f'<br><span class="dim">of {seconds(limit)}</span>'
-    return f'<td class="n">{seconds(outage)}{of}</td>'
+        return figure(SHORT[tier], "-")
+    of = "" if limit is None else f' <br><span class="dim">of {seconds(limit)}</span>'
+    return figure(SHORT[tier], seconds(outage) + of)
 
 
 def row(drill: Mapping[str, Any]) -> str:
     """Return a drill's line of the summary."""
     cells = "".join(cell(drill, tier) for tier in SHORT)
-    lost = drill.get("lost", "-")
     return (
         f'<tr><td class="n">{drill["number"]}</td><td><a href="#{escape(drill["name"])}">{escape(drill["title"])}</a></td>'
-        f'<td>{verdict(drill)}</td>{cells}<td class="n">{lost}</td>'
-        f'<td class="n">{drill.get("max_writable", "-")}</td><td class="n">{seconds(drill.get("restored_s"))}</td></tr>'
+        f"<td>{verdict(drill)}</td>{cells}{figure('lost', drill.get('lost', '-'))}"
+        f"{figure('writable', drill.get('max_writable', '-'))}{figure('whole after', seconds(drill.get('restored_s')))}</tr>"
     )
 
 
@@ -187,6 +194,7 @@ def page(report: Mapping[str, Any]) -> str:
         (str(report["max_writable"]), "databases writable at once, at most"),
         (str(left_out), "skipped"),
     ]
+    tolerated = ", ".join(f"{name} {report['tolerance_s'][tier]:.2f} s" for tier, name in SHORT.items())
     head = "".join(
         f'<th{" class=n" if numeric else ""}>{text}</th>'
         for text, numeric in (
@@ -202,7 +210,9 @@ def page(report: Mapping[str, Any]) -> str:
         f'<p class="dim">{escape(report["shop"])}, {escape(report["began"])}, {report["took_s"] / 60:.0f} min. Seen by shoppers '
         "and writers at a fixed pace, whether they were answered or not.</p>"
         f'<ul class="figures">{"".join(f"<li><b>{value}</b>{text}</li>" for value, text in figures)}</ul>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(row, drills))}</tbody></table></div>'
-        '<p class="dim">Below each outage what is promised; what the load can\'t tell apart is allowed besides.</p>'
+        "<p>With each outage stands what is promised. On top of that is allowed what the load can't tell apart from a busy stack: "
+        f"{escape(tolerated)}.</p>"
+        f'<div class="scroll" tabindex="0"><table class="drills"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(map(row, drills))}</tbody></table></div>"
         f"{''.join(map(article, drills))}</body></html>"
     )

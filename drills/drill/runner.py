@@ -217,6 +217,7 @@ def write(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any], began: fl
         "took_s": round(time.time() - began, 1),
         "shop": facts["name"],
         "budget": facts["budget"],
+        "tolerance_s": RESOLUTION,
         **verdict.summary(rows),
         "results": list(rows),
     }

@@ -6,6 +6,7 @@ def report(*drills):
         "shop": "shop.example.com",
         "began": "2030-01-01",
         "took_s": 300,
+        "tolerance_s": {"lb": 0.25, "app": 1.05, "orders": 1.2, "db": 1.05},
         **verdict.summary(drills),
         "results": list(drills),
     }
@@ -19,6 +20,10 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(drill, failed, le
     assert "<lost>" not in html
     assert "1 of 2 drills failed" in html
     assert "cuts the power" in html
+
+
+def test_what_is_allowed_besides_the_promise_is_said(drill):
+    assert "answers 0.25 s, pages 1.05 s, orders 1.20 s, writes 1.05 s." in page.page(report(drill))
 
 
 def test_skipped_drills_stand_in_the_headline(drill, left_out):
