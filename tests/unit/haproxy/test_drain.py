@@ -186,6 +186,22 @@ def test_requests_underway_are_waited_for(proxy, capsys):
     assert "apps/app1 idle after" in capsys.readouterr().out
 
 
+def test_requests_underway_are_not_lost_where_a_server_that_is_down_loses_them(proxy):
+    config = proxy.helper.CONFIG
+    text = config.read_text().replace("backend apps\n", "backend apps\n    mode http\n")
+    config.write_text(text.replace("fall 1", "fall 1 on-marked-down shutdown-sessions"))
+    proxy.helper.reload()
+    answers = []
+    busy = threading.Thread(target=lambda: answers.append(ask(proxy.client(), "POST", "/slow")))
+    busy.start()
+    eventually(lambda: proxy.helper.underway({"apps/app1"}) == 1, "the request is underway", 10)
+    threading.Timer(0.5, proxy.applications["app1"].go.set).start()
+    drain(proxy)
+    busy.join()
+    assert answers == ["app1"]
+    assert proxy.status("app1") == "MAINT"
+
+
 def test_what_a_reload_left_behind_is_waited_for(proxy):
     """The old process would send a request on a connection that it has to the server; it can't be told not to."""
     kept = proxy.client()
