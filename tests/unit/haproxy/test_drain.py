@@ -162,6 +162,15 @@ def drain(proxy, server="app1", wait=10.0, *, alone=False):
     proxy.helper.drain(proxy.address[server], wait, 300, alone=alone)
 
 
+def ask_slowly(proxy):
+    """Have a request under way at app1; return the thread that awaits its answer, and the list that gets it."""
+    answers = []
+    busy = threading.Thread(target=lambda: answers.append(ask(proxy.client(), "POST", "/slow")))
+    busy.start()
+    eventually(lambda: proxy.helper.underway({"apps/app1"}) == 1, "the request is underway", 10)
+    return busy, answers
+
+
 def test_nobody_reaches_a_drained_server(proxy):
     """Neither who has its cookie nor who has a connection open, and no POST either."""
     kept = proxy.client()
@@ -173,10 +182,7 @@ def test_nobody_reaches_a_drained_server(proxy):
 
 
 def test_requests_underway_are_waited_for(proxy, capsys):
-    answers = []
-    busy = threading.Thread(target=lambda: answers.append(ask(proxy.client(), "POST", "/slow")))
-    busy.start()
-    eventually(lambda: proxy.helper.underway({"apps/app1"}) == 1, "the request is underway", 10)
+    busy, answers = ask_slowly(proxy)
     drain(proxy, wait=0.3)
     assert "1 request(s) still underway" in capsys.readouterr().out
     threading.Timer(0.5, proxy.applications["app1"].go.set).start()
@@ -191,10 +197,7 @@ def test_requests_underway_are_not_lost_where_a_server_that_is_down_loses_them(p
     text = config.read_text().replace("backend apps\n", "backend apps\n    mode http\n")
     config.write_text(text.replace("fall 1", "fall 1 on-marked-down shutdown-sessions"))
     proxy.helper.reload()
-    answers = []
-    busy = threading.Thread(target=lambda: answers.append(ask(proxy.client(), "POST", "/slow")))
-    busy.start()
-    eventually(lambda: proxy.helper.underway({"apps/app1"}) == 1, "the request is underway", 10)
+    busy, answers = ask_slowly(proxy)
     threading.Timer(0.5, proxy.applications["app1"].go.set).start()
     drain(proxy)
     busy.join()
