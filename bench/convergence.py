@@ -28,13 +28,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "drills"))
 sys.path.insert(0, str(ROOT / "collections"))
 
 # They are beside, not installed.
-import ansible_mitogen  # noqa: E402
 from drill.processes import kill  # noqa: E402
 from tables import table  # noqa: E402
+
+import lab  # noqa: E402
 
 LAB = ROOT / "inventories" / "lab"
 STRATEGIES = ("linear", "mitogen_linear")
@@ -72,8 +74,8 @@ Row = dict[str, Any]
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment in which Ansible's programs run."""
-    plugins = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
-    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
+    plugins = lab.MITOGEN["ANSIBLE_STRATEGY_PLUGINS"]
+    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STRATEGY_PLUGINS": plugins}
     return {**os.environ, **own, **more}
 
 

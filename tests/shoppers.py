@@ -242,5 +242,5 @@ def crowd_at(address: str, rate: float) -> Crowd:
 
 
 def browsers_at(address: str, rate: float) -> Crowd:
-    """Return a crowd that does as browsers do: one connection for some twenty requests, and files that a cache may answer."""
+    """Return a crowd that does as browsers do: few connections are new, and most requests are for files that a cache may answer."""
     return replace(crowd_at(address, rate), choose=browsing, fresh=21)

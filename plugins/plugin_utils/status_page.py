@@ -49,7 +49,8 @@ svg tspan.ok{fill:var(--ok)}svg tspan.degraded{fill:var(--degraded)}svg tspan.br
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 @media(max-width:40rem){.hosts thead{display:none}.hosts tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
-.hosts td{display:inline;padding:0 .5rem 0 0;border:0}.hosts td:nth-child(3)::before{content:"zone "}.hosts td:nth-child(2){font-weight:600}.hosts td:last-child{display:block}}
+.hosts td{display:inline;padding:0 .5rem 0 0;border:0}.hosts td:nth-child(3)::before{content:"zone "}
+.hosts td:nth-child(2){font-weight:600}.hosts td:last-child{display:block}}
 """
 
 
