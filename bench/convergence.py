@@ -196,7 +196,7 @@ def changed_inputs(number: int) -> dict[str, Any]:
     """Return inputs that give every tier something to do, and that no other number gives."""
     return {
         "postgresql_settings": {"shared_buffers": "128MB", "work_mem": f"{4096 + number}kB"},
-        "haproxy_maxconn": 8000 + number,
+        "haproxy_maxconn": 9 * (900 + number),  # the shop gets eight ninths, and the redirection to it one
         "keepalived_garp_refresh": 60 + number,
         "pgbouncer_pool_size": 20 + number,
         "waf_inbound_threshold": 5 + number,
@@ -213,7 +213,9 @@ def strangers(state: Path, number: int) -> list[str]:
     """Return the nodes on which a running daemon does not use the inputs with this number."""
     psql = "cd / && runuser -u postgres -- psql -XAtc"
     pools = (
-        f"{psql} 'show config' -h /run/postgresql -p 6432 -U pgbouncer pgbouncer | grep -o '^default_pool_size|[0-9]*'"
+        'cd / && runuser -u postgres -- python3 -c "import psycopg;'
+        " config = psycopg.connect('host=/run/postgresql port=6432 dbname=pgbouncer user=pgbouncer').pgconn.exec_(b'show config');"
+        " print(*[config.get_value(row, 1).decode() for row in range(config.ntuples) if config.get_value(row, 0) == b'default_pool_size'])\""
     )
     application = "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID storefront@8000)/environ | grep ^NUMBER="
     proxy = (
@@ -222,8 +224,9 @@ def strangers(state: Path, number: int) -> list[str]:
     )
     questions = {
         "db": (f"{psql} 'show work_mem'", f"{4096 + number}kB"),
-        "lb": (f'python3 -c "{proxy}"', f"Maxconn: {8000 + number}"),
-        "app": (f"{pools}; {application}", f"default_pool_size|{20 + number}\nNUMBER={number}"),
+        # HAProxy has 200 more for itself and its pages of statistics.
+        "lb": (f'python3 -c "{proxy}"', f"Maxconn: {9 * (900 + number) + 200}"),
+        "app": (f"{pools}; {application}", f"{20 + number}\nNUMBER={number}"),
     }
     wrong = []
     for tier, (question, wanted) in questions.items():
