@@ -361,10 +361,10 @@ class Application:
                 with self.witness(port):
                     self.run("systemctl", "restart", self.unit(port))
                     self.await_health(port)
-                self.proxy("ready", port)
             else:
                 with self.witness(port):
                     self.await_health(port)
+            self.proxy("ready", port)  # in any case: a run that was killed may have left it out
 
     @contextmanager
     def witness(self, port: int) -> Iterator[None]:

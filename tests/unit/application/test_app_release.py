@@ -277,6 +277,15 @@ def test_an_interrupted_switch_is_finished(one):
     assert one.run(state="previous")["release"] == "20260101T000000-one"
 
 
+def test_who_was_interrupted_before_the_proxy_sent_requests_again_is_put_back(one):
+    """Every instance had been restarted and was healthy, but the host's own HAProxy still had the last one in maintenance."""
+    (one.home / "shop/switching").touch()
+    before, asked = one.pids(), len(one.systemd.asked)
+    assert one.run("one")["problem"] == ""
+    assert one.pids() == before
+    assert one.systemd.asked[asked:] == [f"ready 127.0.0.1:{port}" for port in one.ports]
+
+
 def test_who_was_interrupted_with_one_release_goes_back_from_the_next_to_what_runs(one):
     one.release("20260102T000000-two", "two")
     one.run("two")  # and the controller is killed before it can say that this is done
