@@ -211,6 +211,7 @@ def changed_inputs(number: int) -> dict[str, Any]:
 
 def strangers(state: Path, number: int) -> list[str]:
     """Return the nodes on which a running daemon does not use the inputs with this number."""
+    inputs = changed_inputs(number)
     psql = "cd / && runuser -u postgres -- psql -XAtc"
     pools = (
         'cd / && runuser -u postgres -- python3 -c "import psycopg;'
@@ -223,10 +224,10 @@ def strangers(state: Path, number: int) -> list[str]:
         " print(*[line.strip() for line in s.makefile() if line.startswith('Maxconn:')])"
     )
     questions = {
-        "db": (f"{psql} 'show work_mem'", f"{4096 + number}kB"),
+        "db": (f"{psql} 'show work_mem'", inputs["postgresql_settings"]["work_mem"]),
         # HAProxy has 200 more for itself and its pages of statistics.
-        "lb": (f'python3 -c "{proxy}"', f"Maxconn: {9 * (900 + number) + 200}"),
-        "app": (f"{pools}; {application}", f"{20 + number}\nNUMBER={number}"),
+        "lb": (f'python3 -c "{proxy}"', f"Maxconn: {inputs['haproxy_maxconn'] + 200}"),
+        "app": (f"{pools}; {application}", f"{inputs['pgbouncer_pool_size']}\nNUMBER={number}"),
     }
     wrong = []
     for tier, (question, wanted) in questions.items():

@@ -356,14 +356,13 @@ class Application:
             state = self.instances()[self.unit(port)]
             if state["UnitFileState"] != "enabled":
                 self.run("systemctl", "enable", "--quiet", self.unit(port))
-            if all_of_them or state["ActiveState"] not in RUNNING or self.stale(state):
+            anew = all_of_them or state["ActiveState"] not in RUNNING or self.stale(state)
+            if anew:
                 self.proxy("drain", port)  # one that is down, too: so it is up again as soon as it is put back
-                with self.witness(port):
+            with self.witness(port):
+                if anew:
                     self.run("systemctl", "restart", self.unit(port))
-                    self.await_health(port)
-            else:
-                with self.witness(port):
-                    self.await_health(port)
+                self.await_health(port)
             self.proxy("ready", port)  # in any case: a run that was killed may have left it out
 
     @contextmanager
